@@ -1,0 +1,142 @@
+package safetensors
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// F32 makes a float32 tensor. Its shape is checked when it is written.
+func F32(data []float32, shape ...int) Tensor {
+	p := make([]byte, 4*len(data))
+	for i, v := range data {
+		binary.LittleEndian.PutUint32(p[4*i:], math.Float32bits(v))
+	}
+	return Tensor{DType: TypeF32, Shape: shape, Data: p}
+}
+
+// F16 makes a half-precision tensor, rounding to nearest even; values beyond ±65504 become infinite.
+func F16(data []float32, shape ...int) Tensor {
+	p := make([]byte, 2*len(data))
+	for i, v := range data {
+		binary.LittleEndian.PutUint16(p[2*i:], ToFloat16(v))
+	}
+	return Tensor{DType: TypeF16, Shape: shape, Data: p}
+}
+
+// BF16 makes a bfloat16 tensor, rounding to nearest even.
+func BF16(data []float32, shape ...int) Tensor {
+	p := make([]byte, 2*len(data))
+	for i, v := range data {
+		binary.LittleEndian.PutUint16(p[2*i:], ToBFloat16(v))
+	}
+	return Tensor{DType: TypeBF16, Shape: shape, Data: p}
+}
+
+// I64 makes an int64 tensor.
+func I64(data []int64, shape ...int) Tensor {
+	p := make([]byte, 8*len(data))
+	for i, v := range data {
+		binary.LittleEndian.PutUint64(p[8*i:], uint64(v))
+	}
+	return Tensor{DType: TypeI64, Shape: shape, Data: p}
+}
+
+// U8 makes a tensor of bytes; it keeps data.
+func U8(data []byte, shape ...int) Tensor {
+	return Tensor{DType: TypeU8, Shape: shape, Data: data}
+}
+
+// Float32 converts an F64, F32, F16 or BF16 tensor.
+func (t Tensor) Float32() ([]float32, error) {
+	size := t.DType.Size()
+	var at func(p []byte) float32
+	switch t.DType {
+	case TypeF64:
+		at = func(p []byte) float32 { return float32(math.Float64frombits(binary.LittleEndian.Uint64(p))) }
+	case TypeF32:
+		at = func(p []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(p)) }
+	case TypeF16:
+		at = func(p []byte) float32 { return FromFloat16(binary.LittleEndian.Uint16(p)) }
+	case TypeBF16:
+		at = func(p []byte) float32 { return FromBFloat16(binary.LittleEndian.Uint16(p)) }
+	default:
+		return nil, fmt.Errorf("cannot read dtype %s as float32", t.DType)
+	}
+	v := make([]float32, len(t.Data)/size)
+	for i := range v {
+		v[i] = at(t.Data[i*size:])
+	}
+	return v, nil
+}
+
+// Int64 converts an I64, I32, I16, I8, U32, U16 or U8 tensor.
+func (t Tensor) Int64() ([]int64, error) {
+	size := t.DType.Size()
+	var at func(p []byte) int64
+	switch t.DType {
+	case TypeI64:
+		at = func(p []byte) int64 { return int64(binary.LittleEndian.Uint64(p)) }
+	case TypeI32:
+		at = func(p []byte) int64 { return int64(int32(binary.LittleEndian.Uint32(p))) }
+	case TypeU32:
+		at = func(p []byte) int64 { return int64(binary.LittleEndian.Uint32(p)) }
+	case TypeI16:
+		at = func(p []byte) int64 { return int64(int16(binary.LittleEndian.Uint16(p))) }
+	case TypeU16:
+		at = func(p []byte) int64 { return int64(binary.LittleEndian.Uint16(p)) }
+	case TypeI8:
+		at = func(p []byte) int64 { return int64(int8(p[0])) }
+	case TypeU8:
+		at = func(p []byte) int64 { return int64(p[0]) }
+	default:
+		return nil, fmt.Errorf("cannot read dtype %s as int64", t.DType)
+	}
+	v := make([]int64, len(t.Data)/size)
+	for i := range v {
+		v[i] = at(t.Data[i*size:])
+	}
+	return v, nil
+}
+
+// ToFloat16 converts to IEEE 754 binary16, rounding to nearest even. NaN stays NaN.
+func ToFloat16(f float32) uint16 {
+	b := math.Float32bits(f)
+	sign := uint16(b >> 16 & 0x8000)
+	mag := b & 0x7fffffff
+	switch {
+	case mag > 0x7f800000: // NaN: keep the payload's top bits, quiet
+		return sign | 0x7e00 | uint16(mag>>13&0x1ff)
+	case mag >= 0x477ff000: // at or above 65520, the midpoint between 65504 and 2^16
+		return sign | 0x7c00
+	case mag < 0x38800000: // below 2^-14: subnormal. Adding 0.5 makes the FPU round at bit 2^-24
+		return sign | uint16(math.Float32bits(math.Float32frombits(mag)+0.5)-math.Float32bits(0.5))
+	}
+	mag += 0xfff + mag>>13&1 // round to nearest even at bit 13
+	return sign | uint16((mag-0x38000000)>>13)
+}
+
+// FromFloat16 converts from IEEE 754 binary16, exactly.
+func FromFloat16(h uint16) float32 {
+	sign := uint32(h&0x8000) << 16
+	exp, man := uint32(h>>10&0x1f), uint32(h&0x3ff)
+	switch exp {
+	case 0: // zero and subnormals: man × 2^-24
+		return math.Float32frombits(sign | math.Float32bits(float32(man)*(1.0/(1<<24))))
+	case 31:
+		return math.Float32frombits(sign | 0x7f800000 | man<<13)
+	}
+	return math.Float32frombits(sign | (exp+112)<<23 | man<<13)
+}
+
+// ToBFloat16 converts to bfloat16, rounding to nearest even. NaN stays NaN.
+func ToBFloat16(f float32) uint16 {
+	b := math.Float32bits(f)
+	if b&0x7fffffff > 0x7f800000 {
+		return uint16(b>>16) | 0x40
+	}
+	return uint16((b + 0x7fff + b>>16&1) >> 16)
+}
+
+// FromBFloat16 converts from bfloat16, exactly.
+func FromBFloat16(h uint16) float32 { return math.Float32frombits(uint32(h) << 16) }

@@ -1,0 +1,166 @@
+package safetensors
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+)
+
+// File is an open safetensors file; only its header is in memory. It is safe for concurrent use until Close.
+type File struct {
+	path   string
+	data   io.ReaderAt
+	closer io.Closer
+	header *header
+}
+
+// Open reads and checks the header of the file at path. The caller closes the File.
+func Open(path string) (*File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, &Error{Path: path, Reason: "cannot open", Err: unwrapPath(err)}
+	}
+	stat, err := f.Stat()
+	if err == nil && !stat.Mode().IsRegular() {
+		err = errors.New("not a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, &Error{Path: path, Reason: "cannot open", Err: unwrapPath(err)}
+	}
+	file, err := read(path, f, stat.Size())
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	file.closer = f
+	return file, nil
+}
+
+// Parse reads a whole file held in memory. The File refers to data; it needs no Close.
+func Parse(data []byte) (*File, error) {
+	return read("data", bytes.NewReader(data), int64(len(data)))
+}
+
+func read(path string, r io.ReaderAt, size int64) (*File, error) {
+	if size < prefixBytes {
+		return nil, &Error{Path: path, Reason: fmt.Sprintf("%d bytes are too few for a header: the file is truncated", size)}
+	}
+	var prefix [prefixBytes]byte
+	if err := readAt(r, prefix[:], 0); err != nil {
+		return nil, &Error{Path: path, Reason: "cannot read", Err: unwrapPath(err)}
+	}
+	n, err := headerLength(path, binary.LittleEndian.Uint64(prefix[:]), size)
+	if err != nil {
+		return nil, err
+	}
+	text := make([]byte, n)
+	if err := readAt(r, text, prefixBytes); err != nil {
+		return nil, &Error{Path: path, Reason: "cannot read", Err: unwrapPath(err)}
+	}
+	h, err := parseHeader(path, text, prefixBytes+n, size)
+	if err != nil {
+		return nil, err
+	}
+	return &File{path: path, data: r, header: h}, nil
+}
+
+// readAt fills p; io.EOF with a full p is success.
+func readAt(r io.ReaderAt, p []byte, offset int64) error {
+	n, err := r.ReadAt(p, offset)
+	if n == len(p) {
+		return nil
+	}
+	return err
+}
+
+// unwrapPath drops the path that os errors repeat.
+func unwrapPath(err error) error {
+	var pe *os.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// Path is the path given to Open, or "data" after Parse.
+func (f *File) Path() string { return f.path }
+
+// Names lists the tensors, sorted.
+func (f *File) Names() []string {
+	return slices.Sorted(maps.Keys(f.header.infos))
+}
+
+// Info describes the named tensor; ok is false if there is none.
+func (f *File) Info(name string) (info Info, ok bool) {
+	info, ok = f.header.infos[name]
+	info.Shape = slices.Clone(info.Shape)
+	return info, ok
+}
+
+// Metadata is a copy of the header's free text fields, never nil.
+func (f *File) Metadata() map[string]string { return maps.Clone(f.header.metadata) }
+
+// Bytes reads the named tensor's little-endian bytes.
+func (f *File) Bytes(name string) ([]byte, error) {
+	info, ok := f.header.infos[name]
+	if !ok {
+		return nil, &Error{Path: f.path, Tensor: name, Reason: "no such tensor"}
+	}
+	p := make([]byte, info.Length)
+	if err := readAt(f.data, p, info.Offset); err != nil {
+		return nil, &Error{Path: f.path, Tensor: name, Reason: "cannot read", Err: unwrapPath(err)}
+	}
+	return p, nil
+}
+
+// Float32 reads the named F64, F32, F16 or BF16 tensor as float32, and its shape.
+func (f *File) Float32(name string) ([]float32, []int, error) {
+	p, err := f.Bytes(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	info := f.header.infos[name]
+	v, err := Tensor{DType: info.DType, Shape: info.Shape, Data: p}.Float32()
+	if err != nil {
+		return nil, nil, &Error{Path: f.path, Tensor: name, Reason: err.Error()}
+	}
+	return v, slices.Clone(info.Shape), nil
+}
+
+// Int64 reads the named I64, I32, I16, I8, U32, U16 or U8 tensor as int64, and its shape.
+func (f *File) Int64(name string) ([]int64, []int, error) {
+	p, err := f.Bytes(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	info := f.header.infos[name]
+	v, err := Tensor{DType: info.DType, Shape: info.Shape, Data: p}.Int64()
+	if err != nil {
+		return nil, nil, &Error{Path: f.path, Tensor: name, Reason: err.Error()}
+	}
+	return v, slices.Clone(info.Shape), nil
+}
+
+// Tensor reads the named tensor whole.
+func (f *File) Tensor(name string) (Tensor, error) {
+	p, err := f.Bytes(name)
+	if err != nil {
+		return Tensor{}, err
+	}
+	info := f.header.infos[name]
+	return Tensor{DType: info.DType, Shape: slices.Clone(info.Shape), Data: p}, nil
+}
+
+// Close releases the file.
+func (f *File) Close() error {
+	if f.closer == nil {
+		return nil
+	}
+	return f.closer.Close()
+}
