@@ -154,8 +154,12 @@ def main():
             expected[f"image_{sampler}_{size}"] = image
             inside = ((image > 0) & (image < 1)).float().mean().item()
             print(sampler, size, f"latents std {steps[-1].std():.2f}, picture std {image.std():.3f}, inside {inside:.2f}")
-    meta = dict(prompt=PROMPT, seed=str(SEED), steps=str(STEPS), guidance_scale=str(GUIDANCE))
-    save_file({k: v.contiguous() for k, v in expected.items()}, FOLDER / "expected.safetensors", metadata=meta)
+    request = json.dumps(dict(prompt=PROMPT, seed=SEED, steps=STEPS, guidance_scale=GUIDANCE))
+    save_file(
+        {k: v.contiguous() for k, v in expected.items()},
+        FOLDER / "expected.safetensors",
+        metadata={"request": request},  # one entry: safetensors writes several in no fixed order
+    )
     for path in FOLDER.rglob("*.*"):
         path.chmod(0o644)
 
