@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Target is one linear weight that offsets act on: y += (x · down) · up, with down [in, rank] and up [rank, out] of each sample.
+// Target is one linear weight that offsets act on: y += (x · downᵀ) · up, with down [rank, in] and up [rank, out] of each sample.
+// down is LoRA's A, up the transpose of its B.
 type Target struct {
 	Path    string // the linear module's dotted path, without ".weight"
 	In, Out int
@@ -68,17 +69,17 @@ func (l *Layout) Digest() string {
 
 type offsets struct {
 	layout *Layout
-	packed Tensor // [B, layout.Size()]
+	packed Tensor // [B, K, layout.Size()]
 }
 
-// WithOffsets makes the linear layers under s that layout names read their offsets from packed [B, layout.Size()].
-// A nil layout takes the offsets away.
+// WithOffsets makes the linear layers under s that layout names read their offsets from packed [B, K, layout.Size()]: the sum of K
+// concepts' offsets for each sample. All zeros is exactly the base model. A nil layout takes the offsets away.
 func (s Scope) WithOffsets(layout *Layout, packed Tensor) Scope {
 	s.offsets = offsets{layout, packed}
 	return s
 }
 
-// Offsets returns down [B, in, rank] and up [B, rank, out] of the scope's own module, and whether it is a target.
+// Offsets returns down [B, in, K·rank] and up [B, K·rank, out] of the scope's own module, and whether it is a target.
 func (s Scope) Offsets(in, out int) (down, up Tensor, ok bool) {
 	l := s.offsets.layout
 	if l == nil {
@@ -91,7 +92,7 @@ func (s Scope) Offsets(in, out int) (down, up Tensor, ok bool) {
 	if u-d != l.Rank*in {
 		s.Fail("offsets: the layout has %d inputs, the module %d", (u-d)/l.Rank, in)
 	}
-	down = s.offsets.packed.Slice(1, d, u).Reshape(0, in, l.Rank)
-	up = s.offsets.packed.Slice(1, u, u+l.Rank*out).Reshape(0, l.Rank, out)
+	down = s.offsets.packed.Slice(2, d, u).Reshape(0, -1, in).Transpose(0, 2, 1)
+	up = s.offsets.packed.Slice(2, u, u+l.Rank*out).Reshape(0, -1, out)
 	return down, up, true
 }

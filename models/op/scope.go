@@ -46,9 +46,16 @@ func Build(b Builder, model Model) (outputs map[string]Value, err error) {
 
 // Scope is a place in the tree of weight names.
 type Scope struct {
-	b       Builder
-	path    string
-	offsets offsets
+	b         Builder
+	component string
+	path      string
+	offsets   offsets
+}
+
+// Component enters a network of its own inside a larger model: its weights are named "component/path", its paths start anew.
+func (s Scope) Component(name string) Scope {
+	s.component, s.path = name+"/", ""
+	return s
 }
 
 // At descends into a submodule: s.At("attn1", "to_q") of "blocks.0" is "blocks.0.attn1.to_q".
@@ -76,7 +83,7 @@ func (s Scope) wrap(name string, v Value, err error) Tensor {
 
 // Weight is the tensor of the checkpoint with this name under the scope.
 func (s Scope) Weight(name string, dims ...int) Tensor {
-	v, err := s.b.Weight(s.name(name), dims...)
+	v, err := s.b.Weight(s.component+s.name(name), dims...)
 	return s.wrap("Weight "+name, v, err)
 }
 

@@ -15,6 +15,7 @@ func (t Tensor) Value() Value { return t.v }
 // Ok reports whether t is a tensor, rather than the zero Tensor that optional arguments are left at.
 func (t Tensor) Ok() bool { return t.b != nil }
 
+// wrap gives v the path of t. Operations with weights are wrapped by the weight, so that errors name the module.
 func (t Tensor) wrap(name string, v Value, err error) Tensor {
 	if err != nil {
 		panic(&Error{Path: t.path, Op: name, Err: err})
@@ -98,7 +99,7 @@ func (t Tensor) MatMul(u Tensor) Tensor {
 func (t Tensor) Linear(weight, bias Tensor) Tensor {
 	if f, ok := t.b.(Linear); ok {
 		v, err := f.Linear(t.v, weight.v, bias.v)
-		return t.wrap("Linear", v, err)
+		return weight.wrap("Linear", v, err)
 	}
 	y := t.MatMul(weight.Transpose(1, 0))
 	if bias.Ok() {
@@ -110,19 +111,19 @@ func (t Tensor) Linear(weight, bias Tensor) Tensor {
 // Conv2D is a 2-D convolution; bias may be the zero Tensor.
 func (t Tensor) Conv2D(weight, bias Tensor, stride, padding int) Tensor {
 	v, err := t.b.Conv2D(t.v, weight.v, bias.v, stride, padding)
-	return t.wrap("Conv2D", v, err)
+	return weight.wrap("Conv2D", v, err)
 }
 
 // GroupNorm normalises [B, C, ...] over groups of channels.
 func (t Tensor) GroupNorm(groups int, weight, bias Tensor, eps float64) Tensor {
 	v, err := t.b.GroupNorm(t.v, groups, weight.v, bias.v, eps)
-	return t.wrap("GroupNorm", v, err)
+	return weight.wrap("GroupNorm", v, err)
 }
 
 // LayerNorm normalises over the last axis.
 func (t Tensor) LayerNorm(weight, bias Tensor, eps float64) Tensor {
 	v, err := t.b.LayerNorm(t.v, weight.v, bias.v, eps)
-	return t.wrap("LayerNorm", v, err)
+	return weight.wrap("LayerNorm", v, err)
 }
 
 // Softmax normalises along axis.
