@@ -1,0 +1,218 @@
+package scheduler
+
+import (
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const stableDiffusion15 = `{
+  "_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", "beta_end": 0.012, "beta_schedule": "scaled_linear",
+  "beta_start": 0.00085, "num_train_timesteps": 1000, "set_alpha_to_one": false, "skip_prk_steps": true,
+  "steps_offset": 1, "trained_betas": null, "clip_sample": false
+}`
+
+func TestParseConfigOfStableDiffusion15IsDefault(t *testing.T) {
+	got := parse(t, stableDiffusion15)
+	want := Default()
+	want.ClassName, want.DiffusersVersion, want.TimestepSpacing = "PNDMScheduler", "0.6.0", ""
+	g, _ := json.Marshal(got)
+	w, _ := json.Marshal(want)
+	if string(g) != string(w) {
+		t.Errorf("got  %s\nwant %s", g, w)
+	}
+	s, err := New(got, "", 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ts := s.Timesteps(); !slices.Equal(ts, []float64{751, 501, 251, 1}) {
+		t.Errorf("timesteps %v", ts)
+	}
+}
+
+func TestConfigSurvivesWriting(t *testing.T) {
+	for _, w := range readGolden(t).Walks {
+		cfg := parse(t, w.Config)
+		text, err := json.Marshal(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := json.Marshal(parse(t, string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(again) != string(text) {
+			t.Errorf("written %s\nread    %s", text, again)
+		}
+	}
+}
+
+func TestParseConfigNamesWhatIsWrong(t *testing.T) {
+	for text, want := range map[string]string{
+		``:                                      "scheduler config",
+		`[]`:                                    "scheduler config",
+		`{"beta_strat": 0.1}`:                   "beta_strat",
+		`{"steps_offset": "one"}`:               "steps_offset",
+		`{} {}`:                                 "after top-level value",
+		`{"beta_schedule": "sigmoid"}`:          "sigmoid",
+		`{"prediction_type": "flow"}`:           "prediction_type",
+		`{"timestep_spacing": "log"}`:           "timestep_spacing",
+		`{"algorithm_type": "sde-dpmsolver++"}`: "sde-dpmsolver++",
+		`{"final_sigmas_type": "one"}`:          "final_sigmas_type",
+		`{"num_train_timesteps": 0}`:            "num_train_timesteps",
+		`{"num_train_timesteps": 2000000000}`:   "num_train_timesteps",
+		`{"beta_start": 0.5, "beta_end": 0.1}`:  "beta_start",
+		`{"beta_end": 1}`:                       "beta_end",
+		`{"trained_betas": [0.1, 0.2]}`:         "trained_betas",
+		`{"num_train_timesteps": 2, "trained_betas": [0.1, 1]}`: "trained_betas[1]",
+		`{"steps_offset": -1}`:                          "steps_offset",
+		`{"sigma_min": -2}`:                             "sigma_min",
+		`{"thresholding": true}`:                        "thresholding",
+		`{"use_beta_sigmas": true}`:                     "use_beta_sigmas",
+		`{"timestep_type": "continuous"}`:               "continuous",
+		`{"interpolation_type": "cubic"}`:               "interpolation_type",
+		`{"variance_type": "learned"}`:                  "variance_type",
+		`{"clip_sample": true, "clip_sample_range": 0}`: "clip_sample_range",
+	} {
+		if _, err := ParseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v does not name %q", text, err, want)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	change := func(f func(*Config)) Config {
+		c := Default()
+		f(&c)
+		return c
+	}
+	least := 50.0
+	for _, c := range []struct {
+		cfg   Config
+		name  string
+		steps int
+		want  string
+	}{
+		{Default(), "", 0, "0 steps"},
+		{Default(), "euler", -3, "-3 steps"},
+		{Default(), "dpmsolver++", 1001, "1001 steps"},
+		{Default(), "heun", 10, "heun"},
+		{Config{}, "ddim", 10, "beta_schedule"},
+		{change(func(c *Config) { c.ClassName = "LCMScheduler" }), "", 10, "LCMScheduler"},
+		{Default(), "ddim", 1000, "steps_offset"},
+		{Default(), "dpmsolver++", 1000, "fewer steps"},
+		{change(func(c *Config) { c.SolverOrder = 3 }), "dpmsolver++", 10, "solver_order"},
+		{change(func(c *Config) { c.LambdaMinClipped = &least }), "dpmsolver++", 10, "lambda_min_clipped"},
+		{change(func(c *Config) { c.UseKarrasSigmas, c.SigmaMin = true, &least }), "euler", 10, "sigma_min"},
+		{change(func(c *Config) { c.RescaleBetasZeroSNR = true }), "ddim", 10, "rescale_betas_zero_snr"},
+	} {
+		if s, err := New(c.cfg, c.name, c.steps); err == nil || !strings.Contains(err.Error(), c.want) || s != nil {
+			t.Errorf("New(%q, %d) = %v, %v, want an error naming %q", c.name, c.steps, s, err, c.want)
+		}
+	}
+}
+
+func TestStepRefusesAndLeavesSampleAlone(t *testing.T) {
+	for _, name := range Names() {
+		s, err := New(Default(), name, 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := []float32{1, 2}
+		for _, bad := range []error{s.Step(x, x[:1], 0), s.Step(x, []float32{1, 1}, 4), s.Step(x, []float32{1, 1}, -1)} {
+			if bad == nil {
+				t.Errorf("%s: a bad step was taken", name)
+			}
+		}
+		if !slices.Equal(x, []float32{1, 2}) {
+			t.Errorf("%s: a refused step changed the sample to %v", name, x)
+		}
+	}
+	s, err := New(Default(), "dpmsolver++", 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := []float32{1, 2}
+	if err := s.Step(x, []float32{0, 0}, 0); err != nil {
+		t.Fatal(err)
+	}
+	if s.Step(x, []float32{0, 0}, 2) == nil || s.Step(x[:1], []float32{0}, 1) == nil {
+		t.Error("dpmsolver++ took a step out of order or of another length")
+	}
+}
+
+// A network that knows the one picture of its data set makes every sampler end there, whatever the prediction type.
+func TestPerfectNetworkReachesThePicture(t *testing.T) {
+	picture := []float32{0.25, -1.5, 0.75}
+	for _, name := range Names() {
+		for _, prediction := range []string{Epsilon, VPrediction, Sample} {
+			cfg := Default()
+			cfg.PredictionType, cfg.SetAlphaToOne, cfg.TimestepSpacing = prediction, true, "trailing"
+			s, err := New(cfg, name, 8)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := walkTo(t, cfg, s, picture)
+			for i := range got {
+				if math.Abs(float64(got[i]-picture[i])) > 1e-5 {
+					t.Errorf("%s %s ends at %v, want %v", name, prediction, got, picture)
+					break
+				}
+			}
+		}
+	}
+}
+
+func walkTo(t *testing.T, cfg Config, s Scheduler, picture []float32) []float32 {
+	t.Helper()
+	bar := cfg.AlphasCumprod()
+	x := []float32{0.5, 1.1, -0.9}
+	for i := range x {
+		x[i] *= float32(s.InitNoiseSigma())
+	}
+	in, out, x0 := make([]float32, 3), make([]float32, 3), make([]float32, 3)
+	for i, at := range s.Timesteps() {
+		s.ScaleInput(in, x, i)
+		signal, noise := math.Sqrt(bar[int(at)]), math.Sqrt(1-bar[int(at)])
+		for j := range out {
+			eps := (float64(in[j]) - signal*float64(picture[j])) / noise
+			switch cfg.PredictionType {
+			case Epsilon:
+				out[j] = float32(eps)
+			case VPrediction:
+				out[j] = float32(signal*eps - noise*float64(picture[j]))
+			default:
+				out[j] = picture[j]
+			}
+		}
+		cfg.PredictX0(x0, in, out, at)
+		for j := range x0 {
+			if math.Abs(float64(x0[j]-picture[j])) > 1e-5 {
+				t.Errorf("%s at %g: PredictX0 %v, want %v", cfg.PredictionType, at, x0, picture)
+				break
+			}
+		}
+		if err := s.Step(x, out, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return x
+}
+
+func TestTimestepsOutsideTheScheduleCountAsItsEnds(t *testing.T) {
+	c := Default()
+	if c.SNR(-5) != c.SNR(0) || c.SNR(5000) != c.SNR(999) || !(c.SNR(0) > c.SNR(1)) {
+		t.Error("SNR does not clamp, or does not fall")
+	}
+	one, zero := []float32{1}, []float32{0}
+	for _, at := range []float64{math.NaN(), math.Inf(-1), math.Inf(1), -1, 2000} {
+		got := []float32{0}
+		c.PredictX0(got, one, zero, at)
+		if math.IsNaN(float64(got[0])) || got[0] < 1 {
+			t.Errorf("PredictX0 at %g = %v", at, got)
+		}
+	}
+	Config{}.AddNoise([]float32{0}, one, zero, 3) // a Config nobody checked must not panic
+}
