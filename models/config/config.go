@@ -1,0 +1,56 @@
+// Package config reads the config.json files that published checkpoints carry.
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"sort"
+	"strings"
+)
+
+// Parse fills into, a pointer to a struct with json tags that already holds the defaults, from a config.json of the given class.
+// Keys that begin with "_" are the writer's own notes. Any other key that into has no field for is an error, unless ignored names it;
+// all such keys are named at once. A null value leaves the default.
+func Parse(data []byte, class string, into any, ignored ...string) error {
+	var raw map[string]json.RawMessage
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return fmt.Errorf("config of %s: %w", class, err)
+	}
+	if name, ok := raw["_class_name"]; ok {
+		var got string
+		if json.Unmarshal(name, &got) != nil || got != class {
+			return fmt.Errorf("config: _class_name is %s, want %q", name, class)
+		}
+	}
+	known := map[string]bool{}
+	for _, key := range ignored {
+		known[key] = true
+	}
+	t := reflect.TypeOf(into).Elem()
+	for i := range t.NumField() {
+		known[strings.Split(t.Field(i).Tag.Get("json"), ",")[0]] = true
+	}
+	var unknown []string
+	for key, value := range raw {
+		switch {
+		case strings.HasPrefix(key, "_") || bytes.Equal(value, []byte("null")):
+			delete(raw, key)
+		case !known[key]:
+			unknown = append(unknown, key)
+		}
+	}
+	if len(unknown) > 0 {
+		sort.Strings(unknown)
+		return fmt.Errorf("config of %s: unknown keys: %s", class, strings.Join(unknown, ", "))
+	}
+	clean, err := json.Marshal(raw)
+	if err != nil {
+		return fmt.Errorf("config of %s: %w", class, err)
+	}
+	if err := json.Unmarshal(clean, into); err != nil {
+		return fmt.Errorf("config of %s: %w", class, err)
+	}
+	return nil
+}
