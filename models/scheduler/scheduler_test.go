@@ -216,3 +216,26 @@ func TestTimestepsOutsideTheScheduleCountAsItsEnds(t *testing.T) {
 	}
 	Config{}.AddNoise([]float32{0}, one, zero, 3) // a Config nobody checked must not panic
 }
+
+func TestZeroSNRStaysFinite(t *testing.T) {
+	c := Default()
+	c.RescaleBetasZeroSNR = true
+	got := []float32{0}
+	c.PredictX0(got, []float32{1}, []float32{0}, 999)
+	if math.IsInf(float64(got[0]), 0) || c.AlphasCumprod()[999] != 0 || c.SNR(999) != 0 {
+		t.Errorf("x_0 %v, ᾱ %g, SNR %g at the last timestep", got, c.AlphasCumprod()[999], c.SNR(999))
+	}
+}
+
+func TestKeysLeftOutTakeTheDefaultsOfTheClass(t *testing.T) {
+	for class, want := range map[string][2]bool{ // set_alpha_to_one, clip_sample
+		"DDIMScheduler":          {true, true},
+		"PNDMScheduler":          {false, false},
+		"EulerDiscreteScheduler": {true, false},
+	} {
+		c := parse(t, `{"_class_name": "`+class+`"}`)
+		if got := [2]bool{c.SetAlphaToOne, c.ClipSample}; got != want || c.BetaEnd != 0.02 || c.NumTrainTimesteps != 1000 {
+			t.Errorf("%s: set_alpha_to_one, clip_sample = %v, want %v", class, got, want)
+		}
+	}
+}
