@@ -6,7 +6,6 @@
 Rewrites models/{unet,clip,vae}/testdata/<case>/. See README.md beside this file.
 """
 
-import json
 import math
 import pathlib
 import shutil
