@@ -10,10 +10,13 @@ import (
 	"strings"
 )
 
+// Any is the fixed value of a key that is read over.
+const Any = "*"
+
 // Parse fills into, a pointer to a struct with json tags that already holds the defaults, from a config.json of the given class.
-// Keys that begin with "_" are the writer's own notes. Any other key that into has no field for is an error, unless ignored names it;
-// all such keys are named at once. A null value leaves the default.
-func Parse(data []byte, class string, into any, ignored ...string) error {
+// Keys that begin with "_" are the writer's own notes, and a null leaves the default. Keys without a field must stand in fixed with
+// the one value that is supported (as JSON; [Any] where the value does not matter); all other keys are errors, named at once.
+func Parse(data []byte, class string, into any, fixed map[string]string) error {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return fmt.Errorf("config of %s: %w", class, err)
@@ -25,9 +28,6 @@ func Parse(data []byte, class string, into any, ignored ...string) error {
 		}
 	}
 	known := map[string]bool{}
-	for _, key := range ignored {
-		known[key] = true
-	}
 	t := reflect.TypeOf(into).Elem()
 	for i := range t.NumField() {
 		known[strings.Split(t.Field(i).Tag.Get("json"), ",")[0]] = true
@@ -38,7 +38,13 @@ func Parse(data []byte, class string, into any, ignored ...string) error {
 		case strings.HasPrefix(key, "_") || bytes.Equal(value, []byte("null")):
 			delete(raw, key)
 		case !known[key]:
-			unknown = append(unknown, key)
+			want, ok := fixed[key]
+			if !ok {
+				unknown = append(unknown, key)
+			} else if want != Any && want != string(value) {
+				return fmt.Errorf("config of %s: %s is %s, supported is %s", class, key, value, want)
+			}
+			delete(raw, key)
 		}
 	}
 	if len(unknown) > 0 {

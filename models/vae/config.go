@@ -40,7 +40,7 @@ func Default() Config {
 // ParseConfig reads a config.json; an unknown or contradictory key is an error that names it.
 func ParseConfig(data []byte) (Config, error) {
 	c := Default()
-	if err := config.Parse(data, "AutoencoderKL", &c); err != nil {
+	if err := config.Parse(data, "AutoencoderKL", &c, nil); err != nil {
 		return Config{}, err
 	}
 	return c, c.check()

@@ -1,0 +1,49 @@
+package unet
+
+import (
+	"likeness/models/nn"
+	"likeness/models/op"
+)
+
+const (
+	groupNormEps = 1e-6
+	layerNormEps = 1e-5
+)
+
+// transformer is diffusers' Transformer2DModel over x [B, ch, H, W].
+func (n network) transformer(s op.Scope, x op.Tensor, ch, level int) op.Tensor {
+	h := nn.GroupNorm(s.At("norm"), x, n.NormNumGroups, ch, groupNormEps)
+	if n.UseLinearProjection {
+		h = nn.Linear(s.At("proj_in"), nn.Tokens(h, ch), ch, ch, true)
+	} else {
+		h = nn.Tokens(nn.Conv2D(s.At("proj_in"), h, ch, ch, 1, 1, 0), ch)
+	}
+	for i := range n.TransformerLayers.at(level) {
+		h = n.block(s.Index("transformer_blocks", i), h, ch, level) // [B, HW, ch]
+	}
+	if n.UseLinearProjection {
+		h = nn.Image(nn.Linear(s.At("proj_out"), h, ch, ch, true), x)
+	} else {
+		h = nn.Conv2D(s.At("proj_out"), nn.Image(h, x), ch, ch, 1, 1, 0)
+	}
+	return x.Add(h)
+}
+
+// block is a BasicTransformerBlock: self-attention, cross-attention, GEGLU.
+func (n network) block(s op.Scope, h op.Tensor, ch, level int) op.Tensor {
+	x := nn.LayerNorm(s.At("norm1"), h, ch, layerNormEps)
+	h = h.Add(n.attention(s.At("attn1"), x, x, ch, ch, level))
+	x = nn.LayerNorm(s.At("norm2"), h, ch, layerNormEps)
+	h = h.Add(n.attention(s.At("attn2"), x, n.text, ch, n.CrossAttentionDim.at(level), level))
+	x = nn.LayerNorm(s.At("norm3"), h, ch, layerNormEps)
+	parts := nn.Linear(s.At("ff.net.0.proj"), x, ch, 8*ch, true).Chunk(-1, 2, 4*ch)
+	return h.Add(nn.Linear(s.At("ff.net.2"), parts[0].Mul(parts[1].GELU()), 4*ch, ch, true))
+}
+
+func (n network) attention(s op.Scope, x, context op.Tensor, ch, contextWidth, level int) op.Tensor {
+	query := nn.Linear(s.At("to_q"), x, ch, ch, false)
+	key := nn.Linear(s.At("to_k"), context, contextWidth, ch, false)
+	value := nn.Linear(s.At("to_v"), context, contextWidth, ch, false)
+	heads := n.Heads.at(level)
+	return nn.Linear(s.At("to_out.0"), query.Attention(key, value, op.Tensor{}, heads, ch/heads), ch, ch, true)
+}

@@ -1,0 +1,103 @@
+package unet
+
+import (
+	"strings"
+
+	"likeness/models/nn"
+	"likeness/models/op"
+)
+
+// Inputs are what the network reads.
+type Inputs struct {
+	Sample              op.Tensor // [B, in_channels, H, W]
+	Timestep            op.Tensor // [B], float
+	EncoderHiddenStates op.Tensor // [B, L, cross_attention_dim]
+}
+
+// New is the model sample, timestep, encoder_hidden_states → noise_pred. With a layout it also reads offsets [B, K, layout.Size()].
+func New(cfg Config, layout *op.Layout) op.Model {
+	return func(s op.Scope) map[string]op.Tensor {
+		in := Inputs{
+			Sample:              s.Input("sample", op.Float32, -1, cfg.InChannels, -1, -1),
+			Timestep:            s.Input("timestep", op.Float32, -1),
+			EncoderHiddenStates: s.Input("encoder_hidden_states", op.Float32, -1, -1, cfg.TextWidth()),
+		}
+		if layout != nil {
+			s = s.WithOffsets(layout, s.Input("offsets", op.Float32, -1, -1, layout.Size()))
+		}
+		return map[string]op.Tensor{"noise_pred": Forward(s, cfg, in)}
+	}
+}
+
+// Forward returns the prediction [B, out_channels, H, W].
+func Forward(s op.Scope, cfg Config, in Inputs) op.Tensor {
+	ch := cfg.BlockOutChannels
+	n := len(ch)
+	net := network{cfg, in.EncoderHiddenStates, cfg.timeEmbedding(s, in.Timestep)}
+	h := nn.Conv2D(s.At("conv_in"), in.Sample, cfg.InChannels, ch[0], 3, 1, 1)
+	skips, widths := []op.Tensor{h}, []int{ch[0]}
+	width := ch[0]
+	for i, out := range ch {
+		b := s.Index("down_blocks", i)
+		for j := range cfg.LayersPerBlock.at(i) {
+			h = net.layer(b, j, i, cfg.DownBlockTypes[i], h, width, out)
+			width = out
+			skips, widths = append(skips, h), append(widths, width)
+		}
+		if i < n-1 {
+			h = nn.Conv2D(b.At("downsamplers.0.conv"), h, out, out, 3, 2, 1)
+			skips, widths = append(skips, h), append(widths, width)
+		}
+	}
+	h = net.mid(s.At("mid_block"), h)
+	for i := range n {
+		b, level := s.Index("up_blocks", i), n-1-i
+		out := ch[level]
+		for j := range cfg.LayersPerBlock.at(level) + 1 {
+			last := len(skips) - 1
+			h = net.layer(b, j, level, cfg.UpBlockTypes[i], h.Concat(1, skips[last]), width+widths[last], out)
+			skips, widths, width = skips[:last], widths[:last], out
+		}
+		if i < n-1 {
+			h = nn.Conv2D(b.At("upsamplers.0.conv"), h.Upsample2x(), out, out, 3, 1, 1)
+		}
+	}
+	h = nn.GroupNorm(s.At("conv_norm_out"), h, cfg.NormNumGroups, ch[0], cfg.NormEps).SiLU()
+	return nn.Conv2D(s.At("conv_out"), h, ch[0], cfg.OutChannels, 3, 1, 1)
+}
+
+func (c Config) timeEmbedding(s op.Scope, timestep op.Tensor) op.Tensor {
+	ch := c.BlockOutChannels[0]
+	t := nn.TimestepEmbedding(s, timestep, ch, c.FlipSinToCos, c.FreqShift)
+	s = s.At("time_embedding")
+	t = nn.Linear(s.At("linear_1"), t, ch, 4*ch, true).SiLU()
+	return nn.Linear(s.At("linear_2"), t, 4*ch, 4*ch, true) // [B, 4·ch]
+}
+
+// network is what every block of one forward pass shares.
+type network struct {
+	Config
+	text op.Tensor // [B, L, D]
+	temb op.Tensor // [B, 4·ch]
+}
+
+func (n network) resnet(in, out int) nn.Resnet {
+	return nn.Resnet{In: in, Out: out, Groups: n.NormNumGroups, Eps: n.NormEps, TimeWidth: 4 * n.BlockOutChannels[0]}
+}
+
+// layer is resnet j of a down or up block and, where the block has them, its transformer.
+func (n network) layer(b op.Scope, j, level int, kind string, h op.Tensor, in, out int) op.Tensor {
+	h = n.resnet(in, out).Forward(b.Index("resnets", j), h, n.temb)
+	if strings.HasPrefix(kind, "CrossAttn") {
+		h = n.transformer(b.Index("attentions", j), h, out, level)
+	}
+	return h
+}
+
+func (n network) mid(s op.Scope, h op.Tensor) op.Tensor {
+	level := len(n.BlockOutChannels) - 1
+	ch := n.BlockOutChannels[level]
+	h = n.resnet(ch, ch).Forward(s.Index("resnets", 0), h, n.temb)
+	h = n.transformer(s.Index("attentions", 0), h, ch, level)
+	return n.resnet(ch, ch).Forward(s.Index("resnets", 1), h, n.temb)
+}
