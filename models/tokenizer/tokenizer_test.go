@@ -227,6 +227,16 @@ func TestDamagedFolder(t *testing.T) {
 	}
 }
 
+// The bundled vocabulary is CLIP's, cut to its first merges.
+func TestDemoVocabulary(t *testing.T) {
+	for name, file := range folder(t, 3000) {
+		got, err := os.ReadFile(demoDir + "/" + name)
+		if err != nil || string(got) != string(file.Data) {
+			t.Errorf("%s differs (%v)", name, err)
+		}
+	}
+}
+
 func TestTruncateRefuses(t *testing.T) {
 	for _, n := range []int{-1, maxMerges + 1, 3} {
 		if _, _, err := Truncate(strings.NewReader("title\na b\n"), n); err == nil {
