@@ -1,0 +1,93 @@
+package encoder
+
+import (
+	"image"
+	"image/color"
+	"math"
+	"testing"
+)
+
+// slope is a picture whose red rises by one each column and whose green by one each row.
+func slope(w, h int) *image.RGBA {
+	img := image.NewRGBA(image.Rect(0, 0, w, h))
+	for y := range h {
+		for x := range w {
+			img.SetRGBA(x, y, color.RGBA{uint8(x), uint8(y), 0, 255})
+		}
+	}
+	return img
+}
+
+// TestWarp cuts out of a linear slope, where every mean of pixels is exactly the value at their middle.
+func TestWarp(t *testing.T) {
+	img := slope(240, 240)
+	for _, scale := range []float64{0.5, 1, 1.7, 3, 4.4} {
+		for _, angle := range []float64{0, 0.3, -0.5} {
+			s := similarity{a: scale * math.Cos(angle), b: scale * math.Sin(angle)}
+			x, y := s.at(12, 12)
+			s.x0, s.y0 = 120-x, 120-y
+			out := warp(img, s, 24)
+			for _, p := range []image.Point{{0, 0}, {23, 0}, {5, 20}, {12, 12}} {
+				x, y := s.at(float64(p.X)+0.5, float64(p.Y)+0.5)
+				c := out.RGBAAt(p.X, p.Y)
+				if math.Abs(float64(c.R)-(x-0.5)) > 1.5 || math.Abs(float64(c.G)-(y-0.5)) > 1.5 {
+					t.Errorf("scale %g, angle %g, %v: got %v, want %.1f, %.1f", scale, angle, p, c, x-0.5, y-0.5)
+				}
+			}
+		}
+	}
+}
+
+func TestWarpLeavesAnAlignedPhotoAlone(t *testing.T) {
+	img := slope(128, 128)
+	out := warp(img, centred(img.Rect, 128), 128)
+	if string(out.Pix) != string(img.Pix) {
+		t.Error("pixels changed")
+	}
+}
+
+func TestWarpRepeatsTheBorder(t *testing.T) {
+	out := warp(slope(40, 20), letterboxed(image.Rect(0, 0, 40, 20), 40), 40)
+	if top, bottom := out.RGBAAt(7, 0), out.RGBAAt(7, 39); top.G != 0 || bottom.G != 19 || top.R != 7 {
+		t.Errorf("above %v, below %v", top, bottom)
+	}
+}
+
+func TestReduce(t *testing.T) {
+	out := reduce(slope(101, 50), 10)
+	if out.Rect != image.Rect(0, 0, 10, 5) {
+		t.Fatalf("size %v", out.Rect)
+	}
+	if c := out.RGBAAt(3, 2); c != (color.RGBA{35, 25, 0, 255}) { // means 34.5 and 24.5, rounded up
+		t.Errorf("got %v", c)
+	}
+	if out := reduce(slope(101, 2), 10); out.Rect != image.Rect(0, 0, 10, 1) {
+		t.Errorf("a thin photo became %v", out.Rect)
+	}
+}
+
+// TestPlaced turns a face's eyes level and puts their middle at the fixed place.
+func TestPlaced(t *testing.T) {
+	for _, degrees := range []float64{0, 12, -30} {
+		angle := degrees * math.Pi / 180
+		f := face{centre: point{300, 310}, w: 100, h: 100}
+		f.keys[0] = point{300 - 20*math.Cos(angle), 290 - 20*math.Sin(angle)}
+		f.keys[1] = point{300 + 20*math.Cos(angle), 290 + 20*math.Sin(angle)}
+		s := placed(f, 128)
+		if side := f.w / s.scale() / 128; math.Abs(side-placedSide) > 1e-9 {
+			t.Errorf("%g°: the box takes %.3f of the frame", degrees, side)
+		}
+		half := 20 / s.scale()
+		for i, dx := range []float64{-half, half} {
+			x, y := s.at(placedX*128+dx, placedY*128)
+			if math.Hypot(x-f.keys[i].x, y-f.keys[i].y) > 1e-6 {
+				t.Errorf("%g°: eye %d is taken from %.1f, %.1f, lies at %v", degrees, i, x, y, f.keys[i])
+			}
+		}
+	}
+	f := face{w: 10, h: 10}
+	f.keys[1] = point{0, 10} // a quarter turn
+	if s := placed(f, 128); math.Abs(math.Atan2(s.b, s.a)-mostTilt) > 1e-9 {
+		t.Errorf("turned by %g", math.Atan2(s.b, s.a))
+	}
+}

@@ -1,0 +1,55 @@
+package encoder
+
+import (
+	"math"
+	"testing"
+)
+
+func TestDecodeFaces(t *testing.T) {
+	scores, boxes := make([]float32, 512), make([]float32, 512*boxValues)
+	for i := range scores {
+		scores[i] = -10
+	}
+	const i = (3*16+5)*2 + 1 // row 3, column 5, second anchor
+	scores[i] = 2
+	copy(boxes[i*boxValues:], []float32{1, -2, 40, 42, -8, -6, 8, -6})
+	faces := decodeFaces(scores, boxes, 16, 2, 0.5)
+	if len(faces) != 1 {
+		t.Fatalf("%d faces", len(faces))
+	}
+	f := faces[0]
+	if f.centre != (point{44 + 1, 28 - 2}) || f.w != 40 || f.h != 42 || f.keys[0] != (point{36, 22}) || f.keys[1] != (point{52, 22}) {
+		t.Errorf("got %+v", f)
+	}
+	if math.Abs(f.score-0.880797) > 1e-6 {
+		t.Errorf("score %g", f.score)
+	}
+	scores[i] = float32(math.NaN())
+	if faces := decodeFaces(scores, boxes, 16, 2, 0.5); len(faces) != 0 {
+		t.Error("a NaN score counts as a face")
+	}
+}
+
+func TestBlend(t *testing.T) {
+	at := func(x, score float64) face { return face{score: score, centre: point{x, 50}, w: 20, h: 20} }
+	got := blend([]face{at(52, 0.6), at(50, 0.9), at(90, 0.7)})
+	if len(got) != 2 || got[0].score != 0.9 || got[1].score != 0.7 {
+		t.Fatalf("got %+v", got)
+	}
+	if want := (0.6*52 + 0.9*50) / 1.5; math.Abs(got[0].centre.x-want) > 1e-9 || math.Abs(got[0].w-20) > 1e-9 {
+		t.Errorf("blended to %+v, want x %g", got[0], want)
+	}
+}
+
+func TestTilesCoverThePhoto(t *testing.T) {
+	img := slope(200, 120)
+	for _, p := range []point{{0, 0}, {199, 119}, {100, 60}, {0, 119}} {
+		covered := false
+		for _, r := range tiles(img.Rect) {
+			covered = covered || p.x >= float64(r.Min.X) && p.x < float64(r.Max.X) && p.y >= float64(r.Min.Y) && p.y < float64(r.Max.Y)
+		}
+		if !covered {
+			t.Errorf("%v lies in no tile", p)
+		}
+	}
+}
