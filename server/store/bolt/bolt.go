@@ -1,0 +1,220 @@
+// Package bolt keeps concepts in one file of this machine (bbolt).
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"likeness/encoder/concept"
+	"likeness/server/store"
+)
+
+// Buckets: values has id → safetensors; keys has id → its index entries, separated by '\n'; index has
+// "key\x00value\x00id" → nothing.
+var (
+	valuesBucket = []byte("values")
+	keysBucket   = []byte("keys")
+	indexBucket  = []byte("index")
+)
+
+// lockTimeout is how long Open waits for another process to let go of the file.
+const lockTimeout = 2 * time.Second
+
+// Store is a store.Store in one file. Every commit is synced to disk.
+type Store struct{ db *bbolt.DB }
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens or creates the file at path, and its folder. One process at a time may hold it.
+func Open(path string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("concept store: %w", err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout})
+	if err != nil {
+		if err == bbolt.ErrTimeout {
+			return nil, fmt.Errorf("concept store %s is in use by another process: stop it, or name another file with --store", path)
+		}
+		return nil, fmt.Errorf("concept store %s: %w", path, err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{valuesBucket, keysBucket, indexBucket} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		db.Close()
+		return nil, fmt.Errorf("concept store %s: %w", path, err)
+	}
+	return &Store{db}, nil
+}
+
+// Close releases the file.
+func (s *Store) Close() error { return s.db.Close() }
+
+// Put implements store.Store.
+func (s *Store) Put(ctx context.Context, c *concept.Concept) error {
+	value, err := c.Marshal()
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return store.Unavailable(s.db.Update(func(tx *bbolt.Tx) error { return put(tx, c, value) }))
+}
+
+func put(tx *bbolt.Tx, c *concept.Concept, value []byte) error {
+	if err := remove(tx, c.ID); err != nil {
+		return err
+	}
+	var entries [][]byte
+	for key, v := range store.Keys(c) {
+		entry := append(prefix(key, v), c.ID...)
+		if err := tx.Bucket(indexBucket).Put(entry, nil); err != nil {
+			return err
+		}
+		entries = append(entries, entry)
+	}
+	if err := tx.Bucket(keysBucket).Put([]byte(c.ID), bytes.Join(entries, []byte("\n"))); err != nil {
+		return err
+	}
+	return tx.Bucket(valuesBucket).Put([]byte(c.ID), value)
+}
+
+// remove deletes all there is of id, if anything.
+func remove(tx *bbolt.Tx, id string) error {
+	keys := tx.Bucket(keysBucket)
+	if list := keys.Get([]byte(id)); list != nil {
+		for _, entry := range bytes.Split(bytes.Clone(list), []byte("\n")) {
+			if err := tx.Bucket(indexBucket).Delete(entry); err != nil {
+				return err
+			}
+		}
+	}
+	if err := keys.Delete([]byte(id)); err != nil {
+		return err
+	}
+	return tx.Bucket(valuesBucket).Delete([]byte(id))
+}
+
+func prefix(key store.Key, value string) []byte { return []byte(string(key) + "\x00" + value + "\x00") }
+
+// Get implements store.Store.
+func (s *Store) Get(ctx context.Context, id string) (*concept.Concept, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var value []byte
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		value = bytes.Clone(tx.Bucket(valuesBucket).Get([]byte(id)))
+		return nil
+	})
+	if err != nil {
+		return nil, store.Unavailable(err)
+	}
+	if value == nil {
+		return nil, store.NotFound(id)
+	}
+	return store.Decode(id, value)
+}
+
+// List implements store.Store.
+func (s *Store) List(ctx context.Context, limit int, after string) (store.Page, error) {
+	var page store.Page
+	if err := ctx.Err(); err != nil {
+		return page, err
+	}
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		cursor := tx.Bucket(valuesBucket).Cursor()
+		id, value := cursor.Last()
+		if after != "" {
+			if id, _ = cursor.Seek([]byte(after)); id == nil {
+				id, value = cursor.Last()
+			} else {
+				id, value = cursor.Prev()
+			}
+		}
+		last := ""
+		for n := 0; id != nil; id, value = cursor.Prev() {
+			if n++; n > limit {
+				page.Next = last
+				break
+			}
+			last = string(id)
+			page.Add(last, bytes.Clone(value))
+		}
+		return nil
+	})
+	return page, store.Unavailable(err)
+}
+
+// Find implements store.Store.
+func (s *Store) Find(ctx context.Context, key store.Key, value string) (store.Page, error) {
+	var page store.Page
+	if err := ctx.Err(); err != nil {
+		return page, err
+	}
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		var ids []string
+		start := prefix(key, value)
+		cursor := tx.Bucket(indexBucket).Cursor()
+		for entry, _ := cursor.Seek(start); bytes.HasPrefix(entry, start); entry, _ = cursor.Next() {
+			ids = append(ids, string(entry[len(start):]))
+		}
+		for i := len(ids) - 1; i >= 0; i-- {
+			page.Add(ids[i], bytes.Clone(tx.Bucket(valuesBucket).Get([]byte(ids[i]))))
+		}
+		return nil
+	})
+	return page, store.Unavailable(err)
+}
+
+// Update implements store.Store.
+func (s *Store) Update(ctx context.Context, id string, change func(*concept.Concept) error) (*concept.Concept, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var c *concept.Concept
+	var wrong error // the answer, where the file is not to blame
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		old := bytes.Clone(tx.Bucket(valuesBucket).Get([]byte(id)))
+		var value []byte
+		if c, value, wrong = store.Change(id, old, change); wrong != nil {
+			return wrong
+		}
+		return put(tx, c, value)
+	})
+	if wrong != nil {
+		return nil, wrong
+	}
+	if err != nil {
+		return nil, store.Unavailable(err)
+	}
+	return c, nil
+}
+
+// Delete implements store.Store.
+func (s *Store) Delete(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	found := false
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		found = tx.Bucket(valuesBucket).Get([]byte(id)) != nil
+		return remove(tx, id)
+	})
+	if err == nil && !found {
+		return store.NotFound(id)
+	}
+	return store.Unavailable(err)
+}
