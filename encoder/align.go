@@ -60,6 +60,17 @@ func (s similarity) at(x, y float64) (float64, float64) {
 // scale is how many pixels of the photo one of the cut-out spans.
 func (s similarity) scale() float64 { return math.Hypot(s.a, s.b) }
 
+// bounds is the smallest rectangle around the cut-out in the photo.
+func (s similarity) bounds(size int) image.Rectangle {
+	var r image.Rectangle
+	for i := range 4 {
+		x, y := s.at(float64(i%2*size), float64(i/2*size))
+		px := image.Rect(int(x), int(y), int(x)+1, int(y)+1)
+		r = r.Union(px)
+	}
+	return r
+}
+
 // centred cuts the largest square at the centre of r to size pixels.
 func centred(r image.Rectangle, size int) similarity {
 	return square(r, size, float64(min(r.Dx(), r.Dy())))
@@ -78,9 +89,13 @@ func square(r image.Rectangle, size int, side float64) similarity {
 // warp cuts size × size pixels out of img, whose Rect starts at (0, 0). What lies outside repeats the border.
 func warp(img *image.RGBA, s similarity, size int) *image.RGBA {
 	if factor := int(s.scale()); factor > 1 {
-		img = reduce(img, factor)
+		part := s.bounds(size).Inset(-2 * factor).Intersect(img.Rect)
+		if part.Empty() {
+			part = img.Rect
+		}
+		img = reduce(img.SubImage(part), factor)
 		f := float64(factor)
-		s = similarity{s.a / f, s.b / f, s.x0 / f, s.y0 / f}
+		s = similarity{s.a / f, s.b / f, (s.x0 - float64(part.Min.X)) / f, (s.y0 - float64(part.Min.Y)) / f}
 	}
 	out := image.NewRGBA(image.Rect(0, 0, size, size))
 	if s.scale() == 1 && s.b == 0 && s.x0 == math.Trunc(s.x0) && s.y0 == math.Trunc(s.y0) {

@@ -51,7 +51,7 @@ func detect(ctx context.Context, detector Runner, img *image.RGBA) ([]face, erro
 		return nil, err
 	}
 	for _, f := range blend(near) { // a closer look places the keypoints better
-		if iou(f, faces[0]) > 0.4 {
+		if f.score > faces[0].score && iou(f, faces[0]) > 0.4 {
 			faces[0] = f
 			break
 		}
@@ -129,7 +129,7 @@ func (f face) box(factor float64) image.Rectangle {
 const (
 	placedSide = 0.40 // the box's side, over the frame's
 	placedX    = 0.50 // the middle of the eyes, over the frame's side
-	placedY    = 0.42
+	placedY    = 0.465
 	mostTilt   = 30 * math.Pi / 180
 )
 
