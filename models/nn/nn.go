@@ -64,7 +64,7 @@ func (r Resnet) Forward(s op.Scope, x, temb op.Tensor) op.Tensor {
 	h := GroupNorm(s.At("norm1"), x, r.Groups, r.In, r.Eps).SiLU()
 	h = Conv2D(s.At("conv1"), h, r.In, r.Out, 3, 1, 1)
 	if r.TimeWidth > 0 {
-		t := Linear(s.At("time_emb_proj"), temb.SiLU(), r.TimeWidth, r.Out, true)
+		t := Linear(s.At("time_emb_proj"), temb.SiLU().Reshape(0, 1, r.TimeWidth), r.TimeWidth, r.Out, true) // [B, 1, Out]
 		h = h.Add(t.Reshape(0, r.Out, 1, 1))
 	}
 	h = GroupNorm(s.At("norm2"), h, r.Groups, r.Out, r.Eps).SiLU()

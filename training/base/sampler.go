@@ -1,0 +1,107 @@
+//go:build torch
+
+package base
+
+import (
+	"image"
+
+	"likeness/models/backend/torch"
+	"likeness/models/clip"
+	"likeness/models/op"
+	"likeness/models/pixels"
+	"likeness/models/rng"
+	"likeness/models/scheduler"
+	"likeness/models/tokenizer"
+	"likeness/models/vae"
+)
+
+// Sampler draws pictures on libtorch while a training goes on. Serving has an engine of its own, in models/pipeline.
+type Sampler struct {
+	Architecture
+	Engine        *torch.Engine
+	VAE           *torch.Params
+	Steps         int
+	GuidanceScale float64
+}
+
+// Text returns the states of the empty prompt followed by those of ids [n, L], with residual [n, L, D] added to the token embeddings (or nil).
+func (s Sampler) Text(weights *torch.Params, tok *tokenizer.Tokenizer, ids []int64, residual []float32) (op.Array, error) {
+	empty, err := tok.Encode("", nil)
+	if err != nil {
+		return op.Array{}, err
+	}
+	length, width := s.Architecture.Text.MaxPositionEmbeddings, s.Architecture.Text.HiddenSize
+	all := append(append([]int64(nil), empty.IDs...), ids...)
+	added := make([]float32, len(all)*width)
+	copy(added[length*width:], residual)
+	n := len(all) / length
+	model := clip.Text(s.Architecture.Text)
+	out, err := s.Engine.Run(func(sc op.Scope) map[string]op.Tensor { return model(sc.Component("text_encoder")) },
+		map[string]op.Array{"input_ids": op.Ints(all, n, length), "concept_embeddings": op.Floats(added, n, length, width)}, weights)
+	return out["last_hidden_state"], err
+}
+
+// Grid draws one picture for each of the text states [1+n, L, D], the first of which is the empty prompt. denoise runs the UNet on
+// sample, timestep and encoder_hidden_states of 2n rows, unconditional ones first.
+func (s Sampler) Grid(text op.Array, columns int, denoise func(map[string]op.Array) (op.Array, error)) (image.Image, error) {
+	n := text.Dims[0] - 1
+	u := s.UNet
+	dims := []int{2 * n, u.InChannels, u.SampleSize, u.SampleSize}
+	size := op.Size(dims[1:])
+	states := make([]float32, 0, 2*n*op.Size(text.Dims[1:]))
+	for range n {
+		states = append(states, text.F32[:op.Size(text.Dims[1:])]...)
+	}
+	states = append(states, text.F32[op.Size(text.Dims[1:]):]...)
+
+	sample := make([]float32, n*size)
+	rng.NewCPU(1).Normal(sample)
+	samplers := make([]scheduler.Scheduler, n)
+	for i := range samplers {
+		var err error
+		if samplers[i], err = scheduler.New(s.Scheduler, "ddim", s.Steps); err != nil {
+			return nil, err
+		}
+	}
+	timestep := make([]float32, 2*n)
+	for i, t := range samplers[0].Timesteps() {
+		for j := range timestep {
+			timestep[j] = float32(t)
+		}
+		pred, err := denoise(map[string]op.Array{
+			"sample":                op.Floats(append(append([]float32(nil), sample...), sample...), dims...),
+			"timestep":              op.Floats(timestep, 2*n),
+			"encoder_hidden_states": op.Floats(states, 2*n, text.Dims[1], text.Dims[2]),
+		})
+		if err != nil {
+			return nil, err
+		}
+		none, cond := pred.F32[:n*size], pred.F32[n*size:]
+		for j := range none {
+			none[j] += float32(s.GuidanceScale) * (cond[j] - none[j])
+		}
+		for j, sc := range samplers {
+			if err := sc.Step(sample[j*size:(j+1)*size], none[j*size:(j+1)*size], i); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return s.decode(sample, n, columns)
+}
+
+func (s Sampler) decode(sample []float32, n, columns int) (image.Image, error) {
+	v := s.Architecture.VAE
+	for i := range sample {
+		sample[i] = sample[i]/float32(v.ScalingFactor) + float32(v.Shift())
+	}
+	in := map[string]op.Array{"latents": op.Floats(sample, n, v.LatentChannels, s.UNet.SampleSize, s.UNet.SampleSize)}
+	out, err := s.Engine.Run(vae.Decoder(v), in, s.VAE)
+	if err != nil {
+		return nil, err
+	}
+	pictures, err := images(out["image"])
+	if err != nil {
+		return nil, err
+	}
+	return pixels.Grid(pictures, columns), nil
+}
