@@ -1,0 +1,211 @@
+package onnx
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"likeness/models/op"
+	"likeness/models/safetensors"
+)
+
+// value is a tensor of the graph.
+type value struct {
+	name string
+	dt   op.DType
+	dims []int
+}
+
+type builder struct {
+	weights  Weights
+	graph    message // the GraphProto: its nodes, initializers, inputs and outputs in the order they are made
+	nodes    int
+	values   map[string]*value // weights by name
+	derived  map[string]*value // constants by their content, shapes and transposes by what they are of
+	inputs   map[string]Port
+	external []Weight
+	problems []string
+}
+
+var protoType = map[op.DType]int{op.Float32: protoFloat, op.Int64: protoInt64, op.Bool: protoBool}
+
+// attrs are a node's attributes; the key "domain" is the node's domain instead.
+type attrs map[string]any
+
+// node appends a node of one output and returns it. A nil input is one that is left out.
+func (b *builder) node(kind string, dt op.DType, dims []int, a attrs, inputs ...*value) *value {
+	b.nodes++
+	out := &value{name: fmt.Sprintf("/%s_%d", kind, b.nodes), dt: dt, dims: dims}
+	b.emit(kind, out.name, a, inputs)
+	return out
+}
+
+func (b *builder) emit(kind, output string, a attrs, inputs []*value) {
+	var m message
+	for _, in := range inputs {
+		if in == nil {
+			m.string(1, "")
+		} else {
+			m.string(1, in.name)
+		}
+	}
+	m.string(2, output)
+	m.string(3, output)
+	m.string(4, kind)
+	for _, name := range slices.Sorted(maps.Keys(a)) {
+		if name == "domain" {
+			m.string(7, microsoft)
+		} else {
+			m.bytes(5, attribute(name, a[name]))
+		}
+	}
+	b.graph.bytes(1, m)
+}
+
+// output gives v its outer name. Scalars leave as [1], because the binding cannot return a tensor without dims.
+func (b *builder) output(name string, v *value) {
+	dims, symbols := v.dims, make([]string, len(v.dims))
+	for i := range symbols {
+		symbols[i] = fmt.Sprintf("%s_%d", name, i)
+	}
+	if len(dims) == 0 {
+		dims = []int{1}
+		b.emit("Reshape", name, nil, []*value{v, b.ints(1)})
+	} else {
+		b.emit("Identity", name, nil, []*value{v})
+	}
+	b.graph.bytes(12, valueInfo(name, protoType[v.dt], dims, symbols))
+}
+
+// Input implements [op.Builder].
+func (b *builder) Input(name string, dt op.DType, dims ...int) (op.Value, error) {
+	v := &value{name: name, dt: dt, dims: dims}
+	if p, again := b.inputs[name]; again {
+		if p.DType != dt || !slices.Equal(p.Dims, dims) {
+			return nil, fmt.Errorf("declared before as %v %v, now as %v %v", p.DType, p.Dims, dt, dims)
+		}
+		return v, nil
+	}
+	if name == "" || len(dims) == 0 || dt == op.Bool {
+		return nil, errors.New("an input needs a name, dims, and the type float32 or int64")
+	}
+	symbols := make([]string, len(dims))
+	for i, d := range dims {
+		if d < 1 && d != unknown {
+			return nil, fmt.Errorf("dims %v", dims)
+		}
+		symbols[i] = fmt.Sprintf("%s_%d", name, i)
+	}
+	b.inputs[name] = Port{name, dt, slices.Clone(dims)}
+	b.graph.bytes(11, valueInfo(name, protoType[dt], dims, symbols))
+	return v, nil
+}
+
+var storedType = map[safetensors.DType]int{
+	safetensors.TypeF32: protoFloat, safetensors.TypeF16: protoFloat16,
+	safetensors.TypeBF16: protoBFloat16, safetensors.TypeF64: protoDouble,
+}
+
+// Weight implements [op.Builder]. The weight keeps its stored type; ONNX Runtime folds the Cast to float when it opens the graph.
+func (b *builder) Weight(name string, dims ...int) (op.Value, error) {
+	if v, ok := b.values[name]; ok {
+		if !slices.Equal(v.dims, dims) {
+			return nil, fmt.Errorf("used before with dims %v, now %v", v.dims, dims)
+		}
+		return v, nil
+	}
+	v := &value{name: name, dims: slices.Clone(dims)}
+	b.values[name] = v
+	w, ok := b.weights(name)
+	stored, isFloat := storedType[w.DType]
+	switch {
+	case !ok:
+		b.problems = append(b.problems, fmt.Sprintf("%s %v: missing", name, dims))
+		return v, nil
+	case !isFloat || !slices.Equal(w.Shape, dims) || w.Length != int64(op.Size(dims)*w.DType.Size()):
+		b.problems = append(b.problems, fmt.Sprintf("%s %v: is %s %v of %d bytes", name, dims, w.DType, w.Shape, w.Length))
+		return v, nil
+	}
+	w.Name = name
+	if w.Path != "" {
+		b.external = append(b.external, w)
+	} else {
+		m := tensor(name, stored, dims)
+		m.bytes(9, w.Data)
+		b.graph.bytes(5, m)
+	}
+	if stored != protoFloat {
+		v = b.node("Cast", op.Float32, v.dims, attrs{"to": protoFloat}, v)
+		b.values[name] = v
+	}
+	return v, nil
+}
+
+// place adds the initializer of a weight that lies in a file.
+func (b *builder) place(w Weight, location string) {
+	m := tensor(w.Name, storedType[w.DType], w.Shape)
+	m.external(location, strconv.FormatInt(w.Offset, 10), strconv.FormatInt(w.Length, 10))
+	b.graph.bytes(5, m)
+}
+
+// Const implements [op.Builder].
+func (b *builder) Const(v []float32, dims ...int) (op.Value, error) {
+	if err := op.Floats(v, dims...).Check(); err != nil {
+		return nil, err
+	}
+	return b.constant(protoFloat, op.Float32, floatData(v), dims), nil
+}
+
+// ints is an Int64 vector known now.
+func (b *builder) ints(v ...int) *value {
+	return b.constant(protoInt64, op.Int64, intData(v), []int{len(v)})
+}
+
+// constant returns the initializer with this content, which equal constants share.
+func (b *builder) constant(dataType int, dt op.DType, data []byte, dims []int) *value {
+	key := fmt.Sprint("constant ", dataType, dims, string(data))
+	if v, ok := b.derived[key]; ok {
+		return v
+	}
+	v := &value{name: fmt.Sprintf("/Const_%d", len(b.derived)), dt: dt, dims: slices.Clone(dims)}
+	b.derived[key] = v
+	m := tensor(v.name, dataType, dims)
+	m.bytes(9, data)
+	b.graph.bytes(5, m)
+	return v
+}
+
+// operand turns the handle of a call into its value.
+func operand(x op.Value) (*value, error) {
+	if v, ok := x.(*value); ok {
+		return v, nil
+	}
+	return nil, fmt.Errorf("operand is %T, not a tensor of this builder", x)
+}
+
+// operands turns handles into values of one type.
+func operands(dt op.DType, xs ...op.Value) ([]*value, error) {
+	vs := make([]*value, len(xs))
+	for i, x := range xs {
+		v, err := operand(x)
+		if err != nil {
+			return nil, err
+		}
+		if v.dt != dt {
+			return nil, fmt.Errorf("operand %d is %v, needs %v", i, v.dt, dt)
+		}
+		vs[i] = v
+	}
+	return vs, nil
+}
+
+// alike is operands for two of whatever type the first has.
+func alike(x, y op.Value) ([]*value, error) {
+	v, err := operand(x)
+	if err != nil {
+		return nil, err
+	}
+	return operands(v.dt, x, y)
+}
