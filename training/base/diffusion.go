@@ -10,6 +10,7 @@ import (
 	"likeness/models/backend/torch"
 	"likeness/models/clip"
 	"likeness/models/op"
+	"likeness/models/pixels"
 	"likeness/models/tokenizer"
 	"likeness/models/unet"
 	"likeness/training/latents"
@@ -115,18 +116,22 @@ func (d *Diffusion) samples(engine *torch.Engine, weights *torch.Params) (image.
 		ids = append(ids, encoding.IDs...)
 	}
 	s := Sampler{Architecture: d.Architecture, Engine: engine, VAE: d.VAE, Steps: 16, GuidanceScale: 3}
-	cond, err := s.Text(weights, d.Tokenizer, ids, nil)
+	cond, err := s.Text(d.Tokenizer, ids, nil, weights)
 	if err != nil {
 		return nil, err
 	}
-	return s.Grid(cond, columns, func(inputs map[string]op.Array) (op.Array, error) {
-		out, err := engine.Run(Denoiser(d.UNet), inputs, weights)
+	pictures, err := s.Pictures(cond, func(inputs map[string]op.Array) (op.Array, error) {
+		out, err := engine.Run(denoiser(d.UNet), inputs, weights)
 		return out["noise_pred"], err
 	})
+	if err != nil {
+		return nil, err
+	}
+	return pixels.Grid(pictures, columns), nil
 }
 
-// Denoiser is the UNet without offsets, as a component.
-func Denoiser(cfg unet.Config) op.Model {
+// denoiser is the UNet without offsets, as a component.
+func denoiser(cfg unet.Config) op.Model {
 	plain := unet.New(cfg, nil)
 	return func(s op.Scope) map[string]op.Tensor { return plain(s.Component("unet")) }
 }

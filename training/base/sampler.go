@@ -8,7 +8,6 @@ import (
 	"likeness/models/backend/torch"
 	"likeness/models/clip"
 	"likeness/models/op"
-	"likeness/models/pixels"
 	"likeness/models/rng"
 	"likeness/models/scheduler"
 	"likeness/models/tokenizer"
@@ -25,7 +24,7 @@ type Sampler struct {
 }
 
 // Text returns the states of the empty prompt followed by those of ids [n, L], with residual [n, L, D] added to the token embeddings (or nil).
-func (s Sampler) Text(weights *torch.Params, tok *tokenizer.Tokenizer, ids []int64, residual []float32) (op.Array, error) {
+func (s Sampler) Text(tok *tokenizer.Tokenizer, ids []int64, residual []float32, weights ...*torch.Params) (op.Array, error) {
 	empty, err := tok.Encode("", nil)
 	if err != nil {
 		return op.Array{}, err
@@ -37,13 +36,13 @@ func (s Sampler) Text(weights *torch.Params, tok *tokenizer.Tokenizer, ids []int
 	n := len(all) / length
 	model := clip.Text(s.Architecture.Text)
 	out, err := s.Engine.Run(func(sc op.Scope) map[string]op.Tensor { return model(sc.Component("text_encoder")) },
-		map[string]op.Array{"input_ids": op.Ints(all, n, length), "concept_embeddings": op.Floats(added, n, length, width)}, weights)
+		map[string]op.Array{"input_ids": op.Ints(all, n, length), "concept_embeddings": op.Floats(added, n, length, width)}, weights...)
 	return out["last_hidden_state"], err
 }
 
-// Grid draws one picture for each of the text states [1+n, L, D], the first of which is the empty prompt. denoise runs the UNet on
+// Pictures draws one picture for each of the text states [1+n, L, D], the first of which is the empty prompt. denoise runs the UNet on
 // sample, timestep and encoder_hidden_states of 2n rows, unconditional ones first.
-func (s Sampler) Grid(text op.Array, columns int, denoise func(map[string]op.Array) (op.Array, error)) (image.Image, error) {
+func (s Sampler) Pictures(text op.Array, denoise func(map[string]op.Array) (op.Array, error)) ([]image.Image, error) {
 	n := text.Dims[0] - 1
 	u := s.UNet
 	dims := []int{2 * n, u.InChannels, u.SampleSize, u.SampleSize}
@@ -86,10 +85,10 @@ func (s Sampler) Grid(text op.Array, columns int, denoise func(map[string]op.Arr
 			}
 		}
 	}
-	return s.decode(sample, n, columns)
+	return s.decode(sample, n)
 }
 
-func (s Sampler) decode(sample []float32, n, columns int) (image.Image, error) {
+func (s Sampler) decode(sample []float32, n int) ([]image.Image, error) {
 	v := s.Architecture.VAE
 	for i := range sample {
 		sample[i] = sample[i]/float32(v.ScalingFactor) + float32(v.Shift())
@@ -99,9 +98,5 @@ func (s Sampler) decode(sample []float32, n, columns int) (image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	pictures, err := images(out["image"])
-	if err != nil {
-		return nil, err
-	}
-	return pixels.Grid(pictures, columns), nil
+	return images(out["image"])
 }

@@ -1,0 +1,135 @@
+//go:build torch
+
+package main
+
+import (
+	"context"
+	"errors"
+	"image/png"
+	"os"
+	"path/filepath"
+	"time"
+
+	"likeness/encoder"
+	"likeness/models/backend/torch"
+	"likeness/models/tokenizer"
+	"likeness/training/base"
+	"likeness/training/loop"
+	"likeness/training/portraits"
+	"likeness/training/pretrain"
+)
+
+type portraitsCommand struct {
+	Output string `short:"o" help:"PNG file to write." default:"portraits.png" type:"path"`
+	Rows   int    `help:"Identities." default:"6"`
+	Cols   int    `help:"Contexts of each." default:"8"`
+	Seed   uint64 `help:"Which ones." default:"1"`
+}
+
+func (c *portraitsCommand) Run() error {
+	f, err := os.Create(c.Output)
+	if err != nil {
+		return err
+	}
+	return errors.Join(png.Encode(f, portraits.Sheet(c.Rows, c.Cols, portraits.Train, c.Seed)), f.Close())
+}
+
+// schedule is how long a training goes on, and with which steps.
+type schedule struct {
+	Minutes float64 `help:"End after this much training time, summed over resumed runs (0: no limit)." default:"${minutes}"`
+	Steps   int     `help:"End after this many steps (0: no limit)."`
+	Batch   int     `help:"Samples a step." default:"64"`
+	LR      float64 `help:"Peak learning rate." default:"5e-4"`
+	Sample  float64 `help:"Minutes between sample pictures." default:"5"`
+}
+
+func (s schedule) config(dir string) loop.Config {
+	cfg := loop.Default(dir)
+	cfg.Steps, cfg.Batch, cfg.LR = s.Steps, s.Batch, s.LR
+	cfg.Duration = time.Duration(s.Minutes * float64(time.Minute))
+	cfg.SampleEvery = time.Duration(s.Sample * float64(time.Minute))
+	return cfg
+}
+
+// device is how libtorch computes.
+type device struct {
+	Threads   int    `help:"CPU threads." default:"2"`
+	Precision string `help:"Precision of matrix products: bfloat16 is several times faster on processors with AMX or AVX512-BF16." enum:"float32,bfloat16" default:"bfloat16"`
+}
+
+func (d device) engine() (*torch.Engine, error) {
+	compute := torch.Float32
+	if d.Precision == "bfloat16" {
+		compute = torch.BFloat16
+	}
+	return torch.New(torch.Config{Threads: d.Threads, Compute: compute})
+}
+
+type baseCommand struct {
+	Run_      string   `name:"run" help:"Folder of the run." default:"runs/base" type:"path"`
+	Stage     string   `help:"What to train: the VAE, the denoiser on a trained VAE, or one after the other." enum:"vae,diffusion,all" default:"all"`
+	Tokenizer string   `help:"Folder of the CLIP vocabulary." default:"models/demo/tokenizer" type:"existingdir"`
+	VAE       schedule `embed:"" prefix:"vae-" set:"minutes=60"`
+	schedule  `set:"minutes=240"`
+	device
+}
+
+func (c *baseCommand) Run(ctx context.Context) error {
+	tok, err := tokenizer.Open(c.Tokenizer)
+	if err != nil {
+		return err
+	}
+	engine, err := c.engine()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	arch := base.Portraits(tok.VocabSize(), int(tok.EndID()), tok.MaxLength())
+	model := filepath.Join(c.Run_, "model")
+	if c.Stage != "diffusion" {
+		run := filepath.Join(c.Run_, "vae")
+		if err := base.TrainVAE(ctx, engine, arch.VAE, c.VAE.config(run)); err != nil {
+			return err
+		}
+		if err := base.ExportVAE(engine, arch.VAE, run, filepath.Join(model, "vae")); err != nil {
+			return err
+		}
+	}
+	if c.Stage == "vae" || ctx.Err() != nil {
+		return nil
+	}
+	d, err := base.OpenDiffusion(engine, arch, tok, filepath.Join(model, "vae"))
+	if err != nil {
+		return err
+	}
+	run := filepath.Join(c.Run_, "diffusion")
+	if err := d.Train(ctx, engine, c.schedule.config(run)); err != nil {
+		return err
+	}
+	return d.Export(run, c.Tokenizer, model)
+}
+
+type encoderCommand struct {
+	Model     string `help:"Folder of the base model; the trained encoder is written into it." default:"runs/base/model" type:"existingdir"`
+	Run_      string `name:"run" help:"Folder of the run." default:"runs/encoder" type:"path"`
+	SameImage bool   `help:"Ablation: show the encoder the very picture that the denoiser must draw."`
+	schedule  `set:"minutes=180"`
+	device
+}
+
+func (c *encoderCommand) Run(ctx context.Context) error {
+	engine, err := c.engine()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	p, err := pretrain.Open(engine, c.Model, encoder.Default)
+	if err != nil {
+		return err
+	}
+	p.SameImage = c.SameImage
+	if err := p.Train(ctx, engine, c.schedule.config(c.Run_)); err != nil {
+		return err
+	}
+	return p.Export(c.Run_, c.Model)
+}

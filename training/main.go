@@ -1,0 +1,33 @@
+//go:build torch
+
+// Command training makes and measures models: portraits, base, encoder, evaluate.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+var commands struct {
+	Portraits portraitsCommand `cmd:"" help:"Draw a sheet of the training pictures: a row for each identity, a column for each context."`
+	Base      baseCommand      `cmd:"" help:"Train a small base model from nothing: VAE, then text encoder and UNet."`
+	Encoder   encoderCommand   `cmd:"" help:"Train the encoder on a frozen base model."`
+}
+
+func main() {
+	// The first signal ends a training at the next step and saves it, the second ends the process.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	k := kong.Parse(&commands, kong.Name("training"), kong.UsageOnError(),
+		kong.Description("Makes and measures the models that Likeness serves. Runs are folders: start the same command again to resume one."))
+	k.BindTo(ctx, (*context.Context)(nil))
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "training:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,219 @@
+//go:build torch
+
+// Package pretrain trains the encoder on a frozen base model: what it says of some pictures of a person must help the denoiser to draw
+// other pictures of the same person, in other contexts.
+package pretrain
+
+import (
+	"context"
+	"image"
+	"math/rand/v2"
+
+	"likeness/encoder"
+	"likeness/models/backend/torch"
+	"likeness/models/clip"
+	"likeness/models/op"
+	"likeness/models/pixels"
+	"likeness/models/tokenizer"
+	"likeness/models/unet"
+	"likeness/training/base"
+	"likeness/training/latents"
+	"likeness/training/loop"
+	"likeness/training/portraits"
+)
+
+const (
+	word  = "me"
+	class = "face"
+
+	// dropout is the share of samples without the word embeddings, and that without offsets: neither may lean on the other alone.
+	dropout = 0.1
+	// Penalties on the mean squares keep a concept near its class word and its coefficients bounded.
+	wordPenalty        = 1e-3
+	coefficientPenalty = 1e-4
+
+	poolPersons = 8192
+	poolEach    = 4
+	poolFirst   = 512
+	poolGrow    = 4
+)
+
+// Pretraining is what the encoder is trained with.
+type Pretraining struct {
+	base.Architecture
+	Encoder   encoder.Config
+	Layout    *op.Layout
+	Tokenizer *tokenizer.Tokenizer
+	Frozen    []*torch.Params // components unet and text_encoder
+	VAE       *torch.Params
+	SameImage bool // ablation: the condition is the target picture itself
+
+	noise *base.Noise
+	pool  *latents.Pool
+}
+
+// Train runs the training in the folder cfg.Dir.
+func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.Config) error {
+	p.noise = base.NewNoise(p.Scheduler)
+	p.pool = latents.New(engine, p.VAE, latents.Config{VAE: p.Architecture.VAE, Persons: poolPersons, Each: poolEach, Seed: uint64(cfg.Batch) + 1})
+	if err := p.pool.Fill(ctx, poolFirst); err != nil {
+		return err
+	}
+	photos := newPhotos()
+	return loop.Train(ctx, engine, cfg, loop.Task{
+		Model: p.loss(),
+		Init: func() (map[string]op.Array, error) {
+			return loop.Init(p.trained(), 3, ".conv2.weight", "/word_head.weight", ".basis")
+		},
+		Frozen: p.Frozen,
+		Batch: func(r *rand.Rand, _ float64) (map[string]op.Array, error) {
+			if err := p.pool.Grow(poolGrow); err != nil {
+				return nil, err
+			}
+			return p.batch(photos, cfg.Batch, r)
+		},
+		Sample: func(average *torch.Params) (image.Image, error) { return p.samples(engine, average) },
+	})
+}
+
+// trained is the part of the loss that has the trained weights.
+func (p *Pretraining) trained() op.Model {
+	return func(s op.Scope) map[string]op.Tensor {
+		s = s.Component("encoder")
+		size := p.Encoder.ImageSize
+		words, coefficients := encoder.Forward(s, p.Encoder, p.Layout, s.Input("photos", op.Float32, -1, -1, 3, size, size))
+		return map[string]op.Tensor{"words": words, "coefficients": coefficients, "offsets": encoder.Offsets(s, p.Encoder, p.Layout, coefficients)}
+	}
+}
+
+// loss is the denoiser's loss with the encoder's word embeddings and offsets, and their norm penalties.
+func (p *Pretraining) loss() op.Model {
+	return func(s op.Scope) map[string]op.Tensor {
+		length := p.Text.MaxPositionEmbeddings
+		t := base.NoisyInputs(s, p.UNet)
+		concept := p.trained()(s)
+		words, coefficients := concept["words"], concept["coefficients"]
+
+		slots := s.Input("slots", op.Float32, -1, length, p.Encoder.NumVectors) // one where a vector stands
+		text := clip.TextForward(s.Component("text_encoder"), p.Text, s.Input("input_ids", op.Int64, -1, length), slots.MatMul(words))
+		offsets := concept["offsets"].Mul(s.Input("keep_offsets", op.Float32, -1).Reshape(-1, 1, 1))
+		u := s.Component("unet").WithOffsets(p.Layout, offsets)
+		pred := unet.Forward(u, p.UNet, unet.Inputs{Sample: t.Sample, Timestep: t.Timestep, EncoderHiddenStates: text.Last})
+
+		diffusion := t.Loss(pred)
+		wordNorm, coefficientNorm := words.Mul(words).Mean(0, 1, 2).Reshape(1), coefficients.Mul(coefficients).Mean(0, 1).Reshape(1)
+		loss := diffusion.Reshape(1).Add(wordNorm.Scale(wordPenalty)).Add(coefficientNorm.Scale(coefficientPenalty))
+		return map[string]op.Tensor{"loss": loss, "diffusion": diffusion, "word_norm": wordNorm, "coefficient_norm": coefficientNorm}
+	}
+}
+
+func (p *Pretraining) batch(photos *photos, size int, r *rand.Rand) (map[string]op.Array, error) {
+	b := p.noise.Batch(size, p.UNet)
+	length, n := p.Text.MaxPositionEmbeddings, p.Encoder.NumVectors
+	ids := make([]int64, 0, size*length)
+	slots := make([]float32, size*length*n)
+	keep := make([]float32, size)
+	count := 1 + r.IntN(2)*r.IntN(encoder.MaxPhotos) // one photo in five batches of eight
+	side := p.Encoder.ImageSize
+	planes := make([]float32, size*count*3*side*side)
+	for i := range size {
+		person := p.pool.Pick(r)
+		picture := person.Pictures[r.IntN(len(person.Pictures))]
+		for j := range count {
+			c := portraits.NewContext(r)
+			if p.SameImage {
+				c = picture.Context
+			}
+			photos.draw(planes[(i*count+j)*3*side*side:][:3*side*side], person.Identity, c, side, r)
+		}
+		e, err := p.Tokenizer.Encode(portraits.Prompt(picture.Context, "<"+word+">"), []tokenizer.Placeholder{{Word: word, Class: class, Vectors: n}})
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, e.IDs...)
+		if r.Float64() >= dropout {
+			for _, slot := range e.Slots {
+				slots[(i*length+slot.Position)*n+slot.Vector] = 1
+			}
+		}
+		if r.Float64() >= dropout {
+			keep[i] = 1
+		}
+		b.Add(i, picture.Latent, r)
+	}
+	inputs := b.Inputs()
+	inputs["input_ids"] = op.Ints(ids, size, length)
+	inputs["slots"] = op.Floats(slots, size, length, n)
+	inputs["keep_offsets"] = op.Floats(keep, size)
+	inputs["photos"] = op.Floats(planes, size, count, 3, side, side)
+	return inputs, nil
+}
+
+// samples shows validation persons: a photo, then pictures of other contexts made from it.
+func (p *Pretraining) samples(engine *torch.Engine, average *torch.Params) (image.Image, error) {
+	const rows, columns = 4, 8
+	r := rand.New(rand.NewPCG(13, 13))
+	side, length, n := p.Encoder.ImageSize, p.Text.MaxPositionEmbeddings, p.Encoder.NumVectors
+	planes := make([]float32, rows*3*side*side)
+	var shown []image.Image
+	renderer := portraits.NewRenderer()
+	var contexts []portraits.Context
+	for range columns - 1 {
+		contexts = append(contexts, portraits.NewContext(r))
+	}
+	for i := range rows {
+		photo := renderer.Draw(portraits.Validation.Identity(i), portraits.NewContext(r))
+		pixels.Planes(planes[i*3*side*side:], photo)
+		img, err := pixels.Image(planes[i*3*side*side:(i+1)*3*side*side], side, side)
+		if err != nil {
+			return nil, err
+		}
+		shown = append(shown, img)
+	}
+	concept, err := engine.Run(p.trained(), map[string]op.Array{"photos": op.Floats(planes, rows, 1, 3, side, side)}, average)
+	if err != nil {
+		return nil, err
+	}
+	var ids []int64
+	count := rows * (columns - 1)
+	residual := make([]float32, count*length*p.Text.HiddenSize)
+	offsets := make([]float32, 2*count*p.Layout.Size())
+	for i := range count {
+		row := i / (columns - 1)
+		e, err := p.Tokenizer.Encode(portraits.Prompt(contexts[i%(columns-1)], "<"+word+">"), []tokenizer.Placeholder{{Word: word, Class: class, Vectors: n}})
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, e.IDs...)
+		width := p.Text.HiddenSize
+		for _, slot := range e.Slots {
+			copy(residual[(i*length+slot.Position)*width:][:width], concept["words"].F32[(row*n+slot.Vector)*width:])
+		}
+		copy(offsets[(count+i)*p.Layout.Size():][:p.Layout.Size()], concept["offsets"].F32[row*p.Layout.Size():])
+	}
+	return p.grid(engine, shown, columns, ids, residual, op.Floats(offsets, 2*count, 1, p.Layout.Size()))
+}
+
+// grid draws the pictures of each photo beside it.
+func (p *Pretraining) grid(engine *torch.Engine, photos []image.Image, columns int, ids []int64, residual []float32, offsets op.Array) (image.Image, error) {
+	s := base.Sampler{Architecture: p.Architecture, Engine: engine, VAE: p.VAE, Steps: 12, GuidanceScale: 3}
+	text, err := s.Text(p.Tokenizer, ids, residual, p.Frozen...)
+	if err != nil {
+		return nil, err
+	}
+	adapted := unet.New(p.UNet, p.Layout)
+	model := func(s op.Scope) map[string]op.Tensor { return adapted(s.Component("unet")) }
+	made, err := s.Pictures(text, func(inputs map[string]op.Array) (op.Array, error) {
+		inputs["offsets"] = offsets
+		out, err := engine.Run(model, inputs, p.Frozen...)
+		return out["noise_pred"], err
+	})
+	if err != nil {
+		return nil, err
+	}
+	var all []image.Image
+	for i, photo := range photos {
+		all = append(append(all, photo), made[i*(columns-1):(i+1)*(columns-1)]...)
+	}
+	return pixels.Grid(all, columns), nil
+}
