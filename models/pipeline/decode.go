@@ -1,0 +1,47 @@
+package pipeline
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"image"
+	"image/png"
+
+	"likeness/models/op"
+	"likeness/models/pixels"
+)
+
+// decode makes the picture of latents [C, h, w], one at a time.
+func (e *Engine) decode(ctx context.Context, latents []float32, h, w int) (*image.NRGBA, error) {
+	select {
+	case e.decoding <- struct{}{}:
+		defer func() { <-e.decoding }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	cfg := e.model.VAE
+	unscaled := make([]float32, len(latents))
+	for i, v := range latents {
+		unscaled[i] = float32(float64(v)/cfg.ScalingFactor + cfg.Shift())
+	}
+	out, err := e.model.vae.Run(ctx, map[string]op.Array{"latents": op.Floats(unscaled, 1, cfg.LatentChannels, h, w)})
+	if err != nil {
+		return nil, fmt.Errorf("vae: %w", err)
+	}
+	f := cfg.Factor()
+	picture, err := pixels.Image(out["image"].F32, w*f, h*f)
+	if err != nil {
+		return nil, fmt.Errorf("vae: %w", err)
+	}
+	return picture, nil
+}
+
+// PNG encodes the picture, at the speed of a server rather than for the smallest file.
+func (r *Result) PNG() ([]byte, error) {
+	var b bytes.Buffer
+	encoder := png.Encoder{CompressionLevel: png.BestSpeed}
+	if err := encoder.Encode(&b, r.Image); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}

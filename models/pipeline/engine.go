@@ -1,0 +1,234 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"likeness/models/op"
+)
+
+// Errors of Generate that are nobody's fault.
+var (
+	ErrBusy   = errors.New("too many pictures are being made: try again in a moment")
+	ErrClosed = errors.New("the engine is closed")
+)
+
+// EngineConfig bounds an engine's work. A zero field takes its default.
+type EngineConfig struct {
+	MaxBatch  int // pictures that one run of the UNet takes a step further; 8
+	MaxQueued int // pictures asked for and not finished, beyond which ErrBusy; 64
+	TextCache int // prompts whose text states are kept; 64
+}
+
+// Engine makes pictures. Each turn is one run of the UNet over samples of one size, whoever they belong to and whatever
+// step they are at; a sample joins at the next turn and leaves between turns.
+type Engine struct {
+	model    *Model
+	cfg      EngineConfig
+	texts    *textCache
+	queue    *queue
+	slots    chan struct{} // one taken by each unfinished picture
+	decoding chan struct{} // taken by the one decoding now
+
+	ctx     context.Context // ends at Close
+	close   context.CancelFunc
+	stopped chan struct{}
+}
+
+// NewEngine starts an engine on m. The caller closes it, and m after it.
+func NewEngine(m *Model, cfg EngineConfig) *Engine {
+	fill(&cfg.MaxBatch, 8)
+	fill(&cfg.MaxQueued, 64)
+	fill(&cfg.TextCache, 64)
+	e := &Engine{
+		model: m, cfg: cfg, texts: newTextCache(cfg.TextCache), queue: newQueue(),
+		slots: make(chan struct{}, cfg.MaxQueued), decoding: make(chan struct{}, 1), stopped: make(chan struct{}),
+	}
+	e.ctx, e.close = context.WithCancel(context.Background())
+	go e.loop()
+	return e
+}
+
+// Close ends every picture with ErrClosed and waits for the turn that runs. Generate fails from then on.
+func (e *Engine) Close() error {
+	e.close()
+	<-e.stopped
+	return nil
+}
+
+// Model returns the engine's model.
+func (e *Engine) Model() *Model { return e.model }
+
+// Generate makes one picture. onEvent, which may be nil, is called after each step, in Generate's own goroutine; a
+// preview that would come late is left out. The error is an *InvalidError if the request is at fault, ErrBusy, ErrClosed
+// or ctx's own.
+func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (*Result, error) {
+	if err := r.complete(e.model); err != nil {
+		return nil, err
+	}
+	select {
+	case e.slots <- struct{}{}:
+		defer func() { <-e.slots }()
+	default:
+		return nil, ErrBusy
+	}
+	start := time.Now()
+	states, truncated, err := e.conditions(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s, err := e.model.newSample(ctx, r, states)
+	if err != nil {
+		return nil, err
+	}
+	encoded := time.Now()
+	if err := e.denoise(s, onEvent); err != nil {
+		return nil, err
+	}
+	denoised := time.Now()
+	picture, err := e.decode(ctx, s.latents, s.h, s.w)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{
+		Image: picture, Latents: op.Floats(s.latents, e.model.UNet.InChannels, s.h, s.w), Truncated: truncated,
+		Timings: Timings{Text: encoded.Sub(start), Denoise: denoised.Sub(encoded), Decode: time.Since(denoised)},
+	}, nil
+}
+
+// conditions returns the text states of each row that a sample of r takes up.
+func (e *Engine) conditions(ctx context.Context, r Request) (states [][]float32, truncated int, err error) {
+	if r.GuidanceScale > 1 {
+		negative, _, err := e.encodeText(ctx, "negative_prompt", r.NegativePrompt, nil)
+		if err != nil {
+			return nil, 0, err
+		}
+		states = append(states, negative)
+	}
+	prompt, truncated, err := e.encodeText(ctx, "prompt", r.Prompt, r.Subjects)
+	return append(states, prompt), truncated, err
+}
+
+// denoise queues s and reports its steps until it is done.
+func (e *Engine) denoise(s *sample, onEvent func(Event)) error {
+	e.queue.add(s)
+	for {
+		select {
+		case <-s.ctx.Done(): // the loop drops s before its next turn
+			return s.ctx.Err()
+		case <-e.stopped:
+			return ErrClosed
+		case p, more := <-s.progress:
+			if !more {
+				return s.err
+			}
+			event := Event{Step: p.step, Steps: len(s.timesteps)}
+			if p.predicted != nil && len(s.progress) == 0 && onEvent != nil {
+				preview, err := e.decode(s.ctx, p.predicted, s.h, s.w)
+				if err != nil {
+					return err
+				}
+				event.Preview = preview
+			}
+			if onEvent != nil {
+				onEvent(event)
+			}
+		}
+	}
+}
+
+// loop takes turns until the engine is closed.
+func (e *Engine) loop() {
+	defer close(e.stopped)
+	for {
+		if e.ctx.Err() != nil {
+			e.queue.clear(ErrClosed)
+			return
+		}
+		batch := e.queue.pick(e.cfg.MaxBatch)
+		if len(batch) == 0 {
+			select {
+			case <-e.queue.wake:
+			case <-e.ctx.Done():
+			}
+			continue
+		}
+		errs := e.turn(batch)
+		for i, s := range batch {
+			if errs[i] != nil || s.done() {
+				e.queue.remove(s)
+				s.end(errs[i])
+			}
+		}
+	}
+}
+
+// turn takes every sample of batch one step further and returns what went wrong with each.
+func (e *Engine) turn(batch []*sample) []error {
+	errs := make([]error, len(batch))
+	noise, inputs, err := e.predict(batch)
+	if err != nil && e.ctx.Err() != nil {
+		err = ErrClosed
+	}
+	row := 0
+	for i, s := range batch {
+		if errs[i] = err; err == nil {
+			n := len(s.latents)
+			errs[i] = s.advance(e.model.Scheduler, inputs[row*n:][:n], noise[row*n:][:s.rows()*n])
+			row += s.rows()
+		}
+	}
+	return errs
+}
+
+// predict runs the UNet over the rows of batch, which has one size: it returns its outputs and inputs [rows, C, h, w].
+func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
+	rows, concepts := 0, 1
+	for _, s := range batch {
+		rows += s.rows()
+		concepts = max(concepts, len(s.offsets))
+	}
+	m, first := e.model, batch[0]
+	n := len(first.latents)
+	inputs = make([]float32, rows*n)
+	timesteps := make([]float32, 0, rows)
+	states := make([]float32, 0, rows*len(first.states[0]))
+	for _, s := range batch {
+		for _, state := range s.states {
+			s.scheduler.ScaleInput(inputs[len(timesteps)*n:][:n], s.latents, s.step)
+			timesteps = append(timesteps, float32(s.timesteps[s.step]))
+			states = append(states, state...)
+		}
+	}
+	run := map[string]op.Array{
+		"sample":                op.Floats(inputs, rows, m.UNet.InChannels, first.h, first.w),
+		"timestep":              op.Floats(timesteps, rows),
+		"encoder_hidden_states": op.Floats(states, rows, m.Text.MaxPositionEmbeddings, m.Text.HiddenSize),
+	}
+	if m.Layout != nil {
+		run["offsets"] = packOffsets(batch, rows, concepts, m.Layout.Size())
+	}
+	out, err := m.unet.Run(e.ctx, run)
+	if err != nil {
+		return nil, nil, fmt.Errorf("unet: %w", err)
+	}
+	if noise = out["noise_pred"].F32; len(noise) != rows*n {
+		return nil, nil, fmt.Errorf("unet: noise_pred has %d values, needs %d", len(noise), rows*n)
+	}
+	return noise, inputs, nil
+}
+
+// packOffsets is [rows, concepts, size]: the last row of a sample holds its subjects' offsets, all else is zero.
+func packOffsets(batch []*sample, rows, concepts, size int) op.Array {
+	packed := make([]float32, rows*concepts*size)
+	row := 0
+	for _, s := range batch {
+		row += s.rows()
+		for k, o := range s.offsets {
+			copy(packed[((row-1)*concepts+k)*size:], o)
+		}
+	}
+	return op.Floats(packed, rows, concepts, size)
+}

@@ -1,0 +1,203 @@
+package pipeline
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"likeness/models/op"
+	"likeness/models/scheduler"
+)
+
+// Bounds on requests.
+const (
+	maxSteps    = 200
+	maxGuidance = 50
+	maxScale    = 10
+	maxEnlarged = 2 // width and height over the side the model was trained on
+)
+
+// Defaults stand in for a request's zero fields. A model folder sets them in generation_config.json.
+type Defaults struct {
+	Steps          int     `json:"num_inference_steps"`
+	GuidanceScale  float64 `json:"guidance_scale"`
+	Scheduler      string  `json:"scheduler"`       // one of scheduler.Names; empty: the folder's own class
+	NegativePrompt string  `json:"negative_prompt"` // what guidance leads away from
+	Width          int     `json:"width"`           // 0: the side the model was trained on
+	Height         int     `json:"height"`
+}
+
+// readDefaults reads dir/generation_config.json over the values that suit Stable Diffusion.
+func readDefaults(dir string) (Defaults, error) {
+	d := Defaults{Steps: 25, GuidanceScale: 7.5}
+	path := filepath.Join(dir, "generation_config.json")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, nil
+	}
+	if err == nil {
+		dec := json.NewDecoder(strings.NewReader(string(data)))
+		dec.DisallowUnknownFields()
+		err = dec.Decode(&d)
+	}
+	if err != nil {
+		return d, fmt.Errorf("%s: %w", path, err)
+	}
+	return d, nil
+}
+
+// check fills in the size and holds that a request of zero fields is valid.
+func (d *Defaults) check(m *Model) error {
+	if d.Width == 0 {
+		d.Width = m.Side()
+	}
+	if d.Height == 0 {
+		d.Height = m.Side()
+	}
+	r := Request{}
+	if err := r.complete(m); err != nil {
+		return fmt.Errorf("generation_config.json: %w", err)
+	}
+	return nil
+}
+
+// Subject is a concept as one request uses it. Its word, in angle brackets, is in the request's prompt.
+type Subject struct {
+	Word           string    // without the brackets
+	Class          string    // the noun it is an instance of
+	WordEmbeddings []float32 // [n, D] residuals to the class word's embedding, n ≥ 1
+	Offsets        []float32 // packed by the model's Layout, or nil
+	Scale          float64   // strength: 1 as learned, 0 none
+}
+
+// Request asks for one picture. Zero Steps, GuidanceScale, Width, Height, NegativePrompt and Scheduler take the model's
+// defaults.
+type Request struct {
+	Prompt         string
+	NegativePrompt string
+	Subjects       []Subject
+	Seed           uint64  // the noise is that of torch.Generator("cpu").manual_seed(Seed)
+	Steps          int     // of denoising, up to 200
+	GuidanceScale  float64 // of classifier-free guidance (Ho and Salimans 2022); 1 and less: none, and half the work
+	Width, Height  int     // pixels, multiples of Model.Multiple
+	Scheduler      string  // one of scheduler.Names
+	Owner          string  // who asks; turns go round owners
+	PreviewEvery   int     // steps between previews; 0: none
+}
+
+// InvalidError is a request that cannot be met: the caller's fault.
+type InvalidError struct {
+	Field  string // as in Request, in JSON's spelling
+	Reason string
+	Err    error // the cause, or nil; a *tokenizer.ErrTooLong for a prompt whose subject does not fit
+}
+
+func (e *InvalidError) Error() string { return e.Field + " " + e.Reason }
+
+// Unwrap returns the cause.
+func (e *InvalidError) Unwrap() error { return e.Err }
+
+func invalid(field, format string, args ...any) error {
+	return &InvalidError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
+// Event tells of a finished step.
+type Event struct {
+	Step, Steps int         // Step counts from 1
+	Preview     image.Image // the picture as the network expects it now; nil on most steps
+}
+
+// Timings are where the time of one picture went.
+type Timings struct {
+	Text    time.Duration // prompt to text states
+	Denoise time.Duration // all steps, waiting for a turn included
+	Decode  time.Duration // latents to picture
+}
+
+// Result is a finished picture.
+type Result struct {
+	Image     *image.NRGBA
+	Latents   op.Array // [C, h, w], scaled as the UNet sees them
+	Truncated int      // tokens of the prompt that did not fit
+	Timings   Timings
+}
+
+// complete fills in the defaults and checks every field but the prompt.
+func (r *Request) complete(m *Model) error {
+	d := m.Defaults
+	fill(&r.Steps, d.Steps)
+	fill(&r.GuidanceScale, d.GuidanceScale)
+	fill(&r.Width, d.Width)
+	fill(&r.Height, d.Height)
+	fill(&r.NegativePrompt, d.NegativePrompt)
+	fill(&r.Scheduler, d.Scheduler)
+	multiple, most := m.Multiple(), maxEnlarged*m.Side()
+	for _, side := range []struct {
+		field string
+		value int
+	}{{"width", r.Width}, {"height", r.Height}} {
+		if side.value < multiple || side.value > most || side.value%multiple != 0 {
+			return invalid(side.field, "%d: must be a multiple of %d, at most %d", side.value, multiple, most)
+		}
+	}
+	steps := min(maxSteps, m.Scheduler.NumTrainTimesteps)
+	switch g := r.GuidanceScale; {
+	case r.Steps < 1 || r.Steps > steps:
+		return invalid("steps", "%d: must be from 1 to %d", r.Steps, steps)
+	case !(g >= 0 && g <= maxGuidance):
+		return invalid("guidance_scale", "%g: must be from 0 to %d", g, maxGuidance)
+	case r.Scheduler != "" && !slices.Contains(scheduler.Names(), r.Scheduler):
+		return invalid("scheduler", "%q: known are %s", r.Scheduler, strings.Join(scheduler.Names(), ", "))
+	case r.PreviewEvery < 0:
+		return invalid("preview_every", "%d: must not be negative", r.PreviewEvery)
+	}
+	for _, s := range r.Subjects {
+		if err := s.check(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+func (s Subject) check(m *Model) error {
+	width, offsets := m.Text.HiddenSize, 0
+	if m.Layout != nil {
+		offsets = m.Layout.Size()
+	}
+	switch n := len(s.WordEmbeddings); {
+	case !(math.Abs(s.Scale) <= maxScale):
+		return invalid("subjects", "<%s>: scale %g: must be from -%d to %d", s.Word, s.Scale, maxScale, maxScale)
+	case n == 0 || n%width != 0:
+		return invalid("subjects", "<%s>: %d numbers are no word embeddings of width %d: it was made for another model", s.Word, n, width)
+	case s.Offsets != nil && len(s.Offsets) != offsets:
+		return invalid("subjects", "<%s>: %d offsets, this model has %d: it was made for another model", s.Word, len(s.Offsets), offsets)
+	case !finite(s.WordEmbeddings) || !finite(s.Offsets):
+		return invalid("subjects", "<%s>: holds values that are not numbers", s.Word)
+	}
+	return nil
+}
+
+// finite tells whether no value is NaN or infinite.
+func finite(values []float32) bool {
+	for _, v := range values {
+		if v-v != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,95 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"likeness/models/rng"
+	"likeness/models/scheduler"
+)
+
+// sample is one picture on its way. Between turns only the engine's loop touches it.
+type sample struct {
+	ctx       context.Context
+	owner     string
+	h, w      int         // of the latents
+	latents   []float32   // [C, h, w]
+	states    [][]float32 // [L, D] of each row it takes up in a run: under guidance the negative prompt's, then the prompt's
+	offsets   [][]float32 // of each subject that has some, scaled; the prompt's row alone gets them
+	guidance  float64
+	scheduler scheduler.Scheduler
+	timesteps []float64
+	step      int // done so far
+	preview   int // steps between previews, or 0
+
+	progress chan progress // one for each step, so that sending never waits; closed at the end
+	err      error         // why it ended before its last step; set before progress is closed
+}
+
+// progress is what the loop says of a step.
+type progress struct {
+	step      int
+	predicted []float32 // the clean latents that the network expects, where a preview is due
+}
+
+// newSample starts a completed request whose prompts are encoded.
+func (m *Model) newSample(ctx context.Context, r Request, states [][]float32) (*sample, error) {
+	steps, err := scheduler.New(m.Scheduler, r.Scheduler, r.Steps)
+	if err != nil {
+		return nil, invalid("scheduler", "cannot take the steps: %v", err)
+	}
+	f := m.VAE.Factor()
+	s := &sample{
+		ctx: ctx, owner: r.Owner, h: r.Height / f, w: r.Width / f, states: states, guidance: r.GuidanceScale,
+		scheduler: steps, timesteps: steps.Timesteps(), preview: r.PreviewEvery,
+	}
+	s.progress = make(chan progress, len(s.timesteps))
+	for _, subject := range r.Subjects {
+		if o := m.scaledOffsets(subject); o != nil {
+			s.offsets = append(s.offsets, o)
+		}
+	}
+	s.latents = make([]float32, m.UNet.InChannels*s.h*s.w)
+	rng.NewCPU(r.Seed).Normal(s.latents)
+	for i := range s.latents {
+		s.latents[i] *= float32(steps.InitNoiseSigma())
+	}
+	return s, nil
+}
+
+// rows is how many rows of a run the sample takes up.
+func (s *sample) rows() int { return len(s.states) }
+
+// advance takes the step whose network input was input [C, h, w] and whose outputs are noise [rows, C, h, w].
+func (s *sample) advance(cfg scheduler.Config, input, noise []float32) error {
+	n := len(s.latents)
+	guided := noise[len(noise)-n:]
+	if s.rows() == 2 {
+		for i, conditional := range guided {
+			guided[i] = noise[i] + float32(s.guidance)*(conditional-noise[i])
+		}
+	}
+	p := progress{step: s.step + 1}
+	if last := len(s.timesteps); s.preview > 0 && p.step%s.preview == 0 && p.step < last {
+		p.predicted = make([]float32, n)
+		cfg.PredictX0(p.predicted, input, guided, s.timesteps[s.step])
+	}
+	if err := s.scheduler.Step(s.latents, guided, s.step); err != nil {
+		return err
+	}
+	if !finite(s.latents) {
+		return fmt.Errorf("step %d of %d: the latents are not numbers any more", p.step, len(s.timesteps))
+	}
+	s.step = p.step
+	s.progress <- p
+	return nil
+}
+
+// done tells whether every step is taken.
+func (s *sample) done() bool { return s.step == len(s.timesteps) }
+
+// end tells who waits that nothing more comes.
+func (s *sample) end(err error) {
+	s.err = err
+	close(s.progress)
+}
