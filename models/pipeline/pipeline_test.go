@@ -104,7 +104,7 @@ func noise(n int, size float64, seed int) []float32 {
 // subject is somebody made up, strong enough to be seen.
 func subject(e *pipeline.Engine, word string, seed int) pipeline.Subject {
 	m := e.Model()
-	return pipeline.Subject{Word: word, Class: "person", Scale: 1, WordEmbeddings: noise(2*m.Text.HiddenSize, 1, seed),
+	return pipeline.Subject{Word: word, Class: "cat", Scale: 1, WordEmbeddings: noise(2*m.Text.HiddenSize, 1, seed),
 		Offsets: noise(m.Layout.Size(), 0.5, seed+1)}
 }
 
