@@ -13,11 +13,15 @@ import (
 // Version is ONNX Runtime's, as scripts/setup installs it.
 const Version = "1.29.0"
 
-// LibraryPath is where scripts/setup puts the library: under $LIKENESS_NATIVE, or else under ~/.cache/likeness/native.
+// LibraryPath is where scripts/setup puts the library: under $LIKENESS_NATIVE, or else in likeness/native of the user's cache folder.
 func LibraryPath() string {
 	native := os.Getenv("LIKENESS_NATIVE")
 	if native == "" {
-		native = filepath.Join(os.Getenv("HOME"), ".cache", "likeness", "native")
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			cache = os.TempDir()
+		}
+		native = filepath.Join(cache, "likeness", "native")
 	}
 	return filepath.Join(native, "onnxruntime-"+Version, "libonnxruntime.so."+Version)
 }

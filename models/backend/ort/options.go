@@ -24,6 +24,8 @@ func (o Options) session(folder string) (*runtime.SessionOptions, error) {
 		s.SetGraphOptimizationLevel(runtime.GraphOptimizationLevelEnableAll),
 		s.SetIntraOpNumThreads(max(o.Threads, 0)),
 		s.SetInterOpNumThreads(1),
+		// The idle threads of one session would otherwise spin against the next one's run: measured, 1.2 to 1.4 times its time.
+		s.AddSessionConfigEntry("session.force_spinning_stop", "1"),
 	}
 	if folder != "" {
 		errs = append(errs, s.AddSessionConfigEntry("session.model_external_initializers_file_folder_path", folder))
