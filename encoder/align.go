@@ -60,6 +60,18 @@ func (s similarity) at(x, y float64) (float64, float64) {
 // scale is how many pixels of the photo one of the cut-out spans.
 func (s similarity) scale() float64 { return math.Hypot(s.a, s.b) }
 
+// near tells whether each corner of the cut-outs lies within a share of the side from the other's.
+func (s similarity) near(o similarity, size int, share float64) bool {
+	for i := range 4 {
+		x, y := s.at(float64(i%2*size), float64(i/2*size))
+		ox, oy := o.at(float64(i%2*size), float64(i/2*size))
+		if math.Hypot(x-ox, y-oy) > share*float64(size)*o.scale() {
+			return false
+		}
+	}
+	return true
+}
+
 // bounds is the smallest rectangle around the cut-out in the photo.
 func (s similarity) bounds(size int) image.Rectangle {
 	var r image.Rectangle

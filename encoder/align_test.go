@@ -66,20 +66,20 @@ func TestReduce(t *testing.T) {
 	}
 }
 
-// TestPlaced turns a face's eyes level and puts their middle at the fixed place.
-func TestPlaced(t *testing.T) {
+// TestCutOut turns a face's eyes level and puts their middle at the fixed place.
+func TestCutOut(t *testing.T) {
 	for _, degrees := range []float64{0, 12, -30} {
 		angle := degrees * math.Pi / 180
 		f := face{centre: point{300, 310}, w: 100, h: 100}
 		f.keys[0] = point{300 - 20*math.Cos(angle), 290 - 20*math.Sin(angle)}
 		f.keys[1] = point{300 + 20*math.Cos(angle), 290 + 20*math.Sin(angle)}
-		s := placed(f, 128)
-		if side := f.w / s.scale() / 128; math.Abs(side-placedSide) > 1e-9 {
+		s := f.cutOut(portrait, 128)
+		if side := f.w / s.scale() / 128; math.Abs(side-portrait.side) > 1e-9 {
 			t.Errorf("%g°: the box takes %.3f of the frame", degrees, side)
 		}
 		half := 20 / s.scale()
 		for i, dx := range []float64{-half, half} {
-			x, y := s.at(placedX*128+dx, placedY*128)
+			x, y := s.at(portrait.x*128+dx, portrait.y*128)
 			if math.Hypot(x-f.keys[i].x, y-f.keys[i].y) > 1e-6 {
 				t.Errorf("%g°: eye %d is taken from %.1f, %.1f, lies at %v", degrees, i, x, y, f.keys[i])
 			}
@@ -87,7 +87,7 @@ func TestPlaced(t *testing.T) {
 	}
 	f := face{w: 10, h: 10}
 	f.keys[1] = point{0, 10} // a quarter turn
-	if s := placed(f, 128); math.Abs(math.Atan2(s.b, s.a)-mostTilt) > 1e-9 {
+	if s := f.cutOut(portrait, 128); math.Abs(math.Atan2(s.b, s.a)-mostTilt) > 1e-9 {
 		t.Errorf("turned by %g", math.Atan2(s.b, s.a))
 	}
 }

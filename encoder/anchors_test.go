@@ -1,6 +1,7 @@
 package encoder
 
 import (
+	"image"
 	"math"
 	"testing"
 )
@@ -42,14 +43,19 @@ func TestBlend(t *testing.T) {
 }
 
 func TestTilesCoverThePhoto(t *testing.T) {
-	img := slope(200, 120)
-	for _, p := range []point{{0, 0}, {199, 119}, {100, 60}, {0, 119}} {
-		covered := false
-		for _, r := range tiles(img.Rect) {
-			covered = covered || p.x >= float64(r.Min.X) && p.x < float64(r.Max.X) && p.y >= float64(r.Min.Y) && p.y < float64(r.Max.Y)
-		}
-		if !covered {
-			t.Errorf("%v lies in no tile", p)
+	r := image.Rect(0, 0, 200, 120)
+	if got := tiles(r, 1); len(got) != 1 || got[0] != image.Rect(0, 0, 200, 200) {
+		t.Errorf("in one part: %v", got)
+	}
+	for _, parts := range []int{2, 4} {
+		for _, p := range []image.Point{{0, 0}, {199, 119}, {100, 60}, {0, 119}, {199, 0}} {
+			covered := false
+			for _, tile := range tiles(r, parts) {
+				covered = covered || p.In(tile)
+			}
+			if !covered {
+				t.Errorf("%d parts: %v lies in none", parts, p)
+			}
 		}
 	}
 }

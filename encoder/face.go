@@ -17,55 +17,65 @@ type Runner interface {
 	Close() error
 }
 
+// DetectorFile is where scripts/setup puts the detector's model under $LIKENESS_NATIVE.
+const DetectorFile = "blazeface/face_detection_front_128x128_barracuda.onnx"
+
 // detectorInput is [1, 128, 128, 3], red, green and blue in -1…1.
 const detectorInput = "input:0"
 
-// Thresholds on the detector's score.
+// Thresholds on the detector's score; see TestDrawnFaces.
 const (
-	certain     = 0.6 // in the whole photo
-	certainTile = 0.8 // in a part of it: many parts, many chances to be wrong
+	possible    = 0.5 // worth a closer look
+	certain     = 0.6 // when looked at closely
+	certainPart = 0.8 // the same, if seen in a part of the photo: many parts, many chances to be wrong
+	mostSeen    = 12  // looked at closely in one photo
 )
 
-// detect finds the faces of img, the largest first. Only where the whole photo shows none are its parts searched.
-func detect(ctx context.Context, detector Runner, img *image.RGBA) ([]face, error) {
-	faces, err := detectIn(ctx, detector, img, letterboxed(img.Rect, detectorSide), certain)
-	if err != nil {
-		return nil, err
+// detect finds the faces of img, the largest first: in the whole, else in parts of half its side, else of a quarter.
+func detect(ctx context.Context, detector Runner, img *image.RGBA) (faces []face, err error) {
+	threshold := certain
+	for parts := 1; parts <= 4 && len(faces) == 0 && err == nil; parts *= 2 {
+		faces, err = search(ctx, detector, img, tiles(img.Rect, parts), threshold)
+		threshold = certainPart
 	}
-	if len(faces) == 0 {
-		for _, tile := range tiles(img.Rect) {
-			found, err := detectIn(ctx, detector, img, letterboxed(tile, detectorSide), certainTile)
-			if err != nil {
-				return nil, err
-			}
-			faces = append(faces, found...)
-		}
-	}
-	faces = blend(faces)
 	slices.SortStableFunc(faces, func(a, b face) int { return cmp.Compare(b.w*b.h, a.w*a.h) })
-	if len(faces) == 0 {
-		return nil, nil
-	}
-	near, err := detectIn(ctx, detector, img, letterboxed(faces[0].around(2), detectorSide), certain)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range blend(near) { // a closer look places the keypoints better
-		if f.score > faces[0].score && iou(f, faces[0]) > 0.4 {
-			faces[0] = f
-			break
-		}
-	}
-	return faces, nil
+	return faces, err
 }
 
-// tiles are squares of half the photo's longer side, overlapping by half.
-func tiles(r image.Rectangle) []image.Rectangle {
-	side := max(r.Dx(), r.Dy()) / 2
+// search finds faces in parts of img. Each one seen is looked at again closely and upright, which dismisses what is none
+// and places the keypoints of what is one. Its score must reach threshold then.
+func search(ctx context.Context, detector Runner, img *image.RGBA, parts []image.Rectangle, threshold float64) ([]face, error) {
+	var seen, sure []face
+	for _, part := range parts {
+		found, err := detectIn(ctx, detector, img, letterboxed(part, detectorSide), possible)
+		if err != nil {
+			return nil, err
+		}
+		seen = append(seen, found...)
+	}
+	seen = blend(seen)
+	for _, f := range seen[:min(len(seen), mostSeen)] {
+		found, err := detectIn(ctx, detector, img, f.cutOut(closeUp, detectorSide), threshold)
+		if err != nil {
+			return nil, err
+		}
+		for _, closer := range blend(found) {
+			if iou(f, closer) > 0.3 {
+				sure = append(sure, closer)
+				break
+			}
+		}
+	}
+	return blend(sure), nil
+}
+
+// tiles are squares that cover r, of the longer side over parts, overlapping by half.
+func tiles(r image.Rectangle, parts int) []image.Rectangle {
+	side := max(1, max(r.Dx(), r.Dy())/parts)
 	step := max(1, side/2)
 	var out []image.Rectangle
-	for y := 0; y == 0 || y+step < r.Dy(); y += step {
-		for x := 0; x == 0 || x+step < r.Dx(); x += step {
+	for y := 0; y == 0 || y-step+side < r.Dy(); y += step {
+		for x := 0; x == 0 || x-step+side < r.Dx(); x += step {
 			out = append(out, image.Rect(x, y, x+side, y+side))
 		}
 	}
@@ -113,35 +123,34 @@ func (f face) mapped(s similarity) face {
 	return f
 }
 
-// around is the square of the given number of box sides at the face.
-func (f face) around(times float64) image.Rectangle {
-	half := times * max(f.w, f.h) / 2
-	return image.Rect(int(f.centre.x-half), int(f.centre.y-half), int(f.centre.x+half), int(f.centre.y+half))
-}
-
 // box is the face's box times factor.
 func (f face) box(factor float64) image.Rectangle {
 	at := func(v float64) int { return int(math.Round(v * factor)) }
 	return image.Rect(at(f.centre.x-f.w/2), at(f.centre.y-f.h/2), at(f.centre.x+f.w/2), at(f.centre.y+f.h/2))
 }
 
-// Where the training portraits have their faces, as the detector sees them; see TestPlaceOfDrawnFaces.
-const (
-	placedSide = 0.40 // the box's side, over the frame's
-	placedX    = 0.50 // the middle of the eyes, over the frame's side
-	placedY    = 0.465
-	mostTilt   = 30 * math.Pi / 180
+// place is where a cut-out has its face.
+type place struct {
+	side float64 // of the box, over the frame's
+	x, y float64 // of the eyes' middle, over the frame's side
+}
+
+var (
+	closeUp  = place{side: 0.5, x: 0.5, y: 0.4}
+	portrait = place{side: 0.383, x: 0.5, y: 0.475} // the training portraits', as the detector sees them: see TestDrawnFaces
 )
 
-// placed cuts f out upright: eyes level (turned by mostTilt at most), where the training portraits have them. The
-// scale is the box's, not the eyes': how far apart the eyes are belongs to the likeness.
-func placed(f face, size int) similarity {
+const mostTilt = 30 * math.Pi / 180
+
+// cutOut places f in a frame of size pixels, upright: the eyes are level (turned by mostTilt at most). The scale is the
+// box's, not the eyes', whose distance belongs to the likeness.
+func (f face) cutOut(to place, size int) similarity {
 	left, right := f.keys[0], f.keys[1]
 	angle := math.Atan2(right.y-left.y, right.x-left.x)
 	angle = min(max(angle, -mostTilt), mostTilt)
-	scale := max(f.w, f.h) / (placedSide * float64(size))
+	scale := max(f.w, f.h) / (to.side * float64(size))
 	s := similarity{a: scale * math.Cos(angle), b: scale * math.Sin(angle)}
-	x, y := s.at(placedX*float64(size), placedY*float64(size))
+	x, y := s.at(to.x*float64(size), to.y*float64(size))
 	s.x0, s.y0 = (left.x+right.x)/2-x, (left.y+right.y)/2-y
 	return s
 }
