@@ -11,8 +11,11 @@ import (
 // Size is the side of every portrait, in pixels.
 const Size = 128
 
-// The middle of the eyes of an upright portrait. Shapes of a head are drawn relative to it: x to the right, y down, in pixels.
-const eyesX, eyesY = 64, 61
+// The middle of the eyes of an upright portrait. Shapes of a head are drawn relative to it: x to the right, y down.
+const (
+	eyesX, eyesY = 64, 63
+	scale        = 1.12 // of a head of the usual size
+)
 
 // Renderer draws portraits into one picture of its own; it must not be shared between goroutines.
 type Renderer struct {
@@ -37,31 +40,28 @@ func (r *Renderer) Draw(id Identity, c Context) *image.RGBA {
 		p.edge = 1.1
 	}
 	f := newFigure(p, id, c)
-	s := 1 + c.Pose.Zoom
+	s := scale * (1 + c.Pose.Zoom)
 	r.dc.Translate(eyesX+c.Pose.ShiftX, eyesY+c.Pose.ShiftY)
 	r.dc.Scale(s, s)
-	upright := func(draw ...func()) {
-		for _, d := range draw {
-			d()
-		}
-	}
 	tilted := func(draw ...func()) {
 		r.dc.Push()
 		r.dc.RotateAbout(c.Pose.Tilt, 0, f.chin)
-		upright(draw...)
+		for _, d := range draw {
+			d()
+		}
 		r.dc.Pop()
 	}
-	tilted(f.headwearBehind, f.hairBehind)
-	upright(f.body)
-	tilted(f.ears, f.head, f.cheeks, f.nose, f.beard, f.mouth, f.eyes, f.brows, f.hair, f.glasses, f.headwear, f.hairAbove)
+	tilted(f.hairBehind)
+	f.body()
+	tilted(f.ears, f.head, f.cheeks, f.nose, f.beard, f.mouth, f.eyes, f.brows, f.hair, f.glasses, f.headwear)
 	r.dc.Identity()
 	if c.Style == PixelArt {
-		cells(r.img)
+		cells(r.img, f.dots)
 	}
 	return r.img
 }
 
-// figure is a person in a context, measured for drawing; lengths are pixels.
+// figure is a person in a context, measured for drawing.
 type figure struct {
 	*pen
 	id Identity
@@ -84,7 +84,7 @@ func newFigure(p *pen, id Identity, c Context) *figure {
 	f.turn = 3 * c.Pose.Turn
 	f.volume = lerp(2.5, 6.5, id.HairVolume)
 	f.skin = skinInk(id)
-	f.shade = f.skin.mix(hex(0x7a2f1d), 0.24)
+	f.shade = f.skin.mix(hex(0x7a2f1d), 0.22).dark(0.3 * (1 - f.skin.luminance()))
 	f.mane = hairInk(id)
 	f.trace()
 	return f
@@ -140,6 +140,9 @@ func (f *figure) around(from, to, grow float64, start bool) {
 		f.dc.LineTo(x, y)
 	}
 	crown := from <= f.top
+	if crown {
+		side = append(side, [2]float64{f.width(to) + grow, to})
+	}
 	for k := range side {
 		q := side[k]
 		if crown {

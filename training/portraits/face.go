@@ -5,7 +5,7 @@ import "math"
 // sides calls draw for the left (-1) and the right (1) of the face.
 func sides(draw func(s float64)) { draw(-1); draw(1) }
 
-var shirts = []ink{hex(0xf6f6f4), hex(0xd93636), hex(0x2f62d0), hex(0x2f9c4f), hex(0xf5c527), hex(0x8140b0), hex(0x26262e), hex(0xf48fb8)}
+var shirts = []ink{hex(0xeceff4), hex(0xd93636), hex(0x2f62d0), hex(0x2f9c4f), hex(0xf5c527), hex(0x8140b0), hex(0x26262e), hex(0xf48fb8)}
 
 func (f *figure) body() {
 	neck, y := lerp(8, 12.5, f.id.Neck), f.chin+7
@@ -86,6 +86,10 @@ func (f *figure) eyes() {
 		ry *= 0.72
 	}
 	dark := f.skin.mix(hex(0x1c1014), 0.86)
+	if f.style == PixelArt {
+		sides(func(s float64) { f.pixelEye(s, rx, ry, dark) })
+		return
+	}
 	sides(func(s float64) {
 		f.dc.Push()
 		defer f.dc.Pop()
@@ -197,6 +201,10 @@ func (f *figure) mouth() {
 	full := lerp(0.7, 2.5, f.id.Lips)
 	lip := f.skin.mix(hex(0xc22a44), lerp(0.32, 0.8, f.id.LipTint))
 	dark := hex(0x5a1622)
+	if f.style == PixelArt {
+		f.pixelMouth(x, y, w, lip, dark)
+		return
+	}
 	lips := func(bend float64) { // closed: ends raised by bend
 		f.dc.MoveTo(x-w, y-bend)
 		f.dc.QuadraticTo(x-w*0.3, y+bend*0.6-full*1.3, x, y+bend*0.4-full*0.6)

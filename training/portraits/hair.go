@@ -16,12 +16,19 @@ func (f *figure) hairBehind() {
 	c, v, w := f.mane.dark(0.1), f.volume, f.half
 	switch f.id.HairStyle {
 	case Afro:
-		r := w + 4 + 1.5*v
-		f.ellipse(0, f.top*0.42, r, r*0.98)
+		r := w + 3.5 + 1.4*v
+		if f.hatted() {
+			f.ellipse(0, 2, r, r*0.78)
+		} else {
+			f.ellipse(0, f.top*0.42, r, r*0.98)
+		}
 		f.fill(f.mane)
 	case Curly:
 		for k := range 13 {
 			a := math.Pi * (0.94 + 1.12*float64(k)/12)
+			if f.hatted() && math.Abs(math.Cos(a)) < 0.75 {
+				continue
+			}
 			f.ellipse((w+v*0.5)*math.Cos(a), f.top*0.1+(v*0.6-f.top*0.92)*math.Sin(a), 5+v*0.45, 5+v*0.45)
 		}
 		f.fill(f.mane)
@@ -50,10 +57,12 @@ func (f *figure) hairBehind() {
 			f.fill(c)
 		})
 	case Bun:
-		if !f.hatted() {
+		if f.hatted() {
+			f.ellipse(f.side()*(w+3+0.4*v), 12, 7+0.6*v, 7+0.6*v)
+		} else {
 			f.ellipse(0, f.top-5.5-0.4*v, 8+0.6*v, 7.4+0.5*v)
-			f.fill(c)
 		}
+		f.fill(c)
 	case Mohawk:
 		f.crest()
 	case Braids:
@@ -203,6 +212,3 @@ func (f *figure) spikes() {
 	f.dc.ClosePath()
 	f.fill(f.mane)
 }
-
-// hairAbove is what stands out over headwear: nothing under a hat.
-func (f *figure) hairAbove() {}

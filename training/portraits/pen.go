@@ -1,7 +1,6 @@
 package portraits
 
 import (
-	"image"
 	"image/color"
 	"math"
 
@@ -32,6 +31,7 @@ type pen struct {
 	dc    *gg.Context
 	style Style
 	edge  float64 // width of the contour that a sketch draws around filled shapes; 0: none
+	dots  []dot   // what pixel art sets cell by cell
 }
 
 // seen is c as the style shows it: a sketch keeps lightness and a breath of colour.
@@ -43,9 +43,15 @@ func (p *pen) seen(c ink) ink {
 	return ink{l, l, l * 0.985}.mix(ink{c.r + l - c.luminance(), c.g + l - c.luminance(), c.b + l - c.luminance()}, 0.14)
 }
 
+// packed is the colour as 0xRRGGBB.
+func (c ink) packed() uint32 {
+	at := func(v float64) uint32 { return uint32(math.Round(255 * min(max(v, 0), 1))) }
+	return at(c.r)<<16 | at(c.g)<<8 | at(c.b)
+}
+
 func (p *pen) set(c ink) {
-	at := func(v float64) uint8 { return uint8(math.Round(255 * min(max(v, 0), 1))) }
-	p.dc.SetColor(color.RGBA{at(c.r), at(c.g), at(c.b), 255})
+	v := c.packed()
+	p.dc.SetColor(color.RGBA{uint8(v >> 16), uint8(v >> 8), uint8(v), 255})
 }
 
 var graphite = ink{0.22, 0.22, 0.24}
@@ -99,35 +105,4 @@ func (p *pen) polygon(xy ...float64) {
 func (p *pen) arc(x0, y0, cx, cy, x1, y1 float64) {
 	p.dc.MoveTo(x0, y0)
 	p.dc.QuadraticTo(cx, cy, x1, y1)
-}
-
-// cells turns the picture into 32 × 32 flat cells: each takes the colour that fills most of it, dark ones counting more.
-func cells(img *image.RGBA) {
-	const side = 4
-	for y := 0; y < Size; y += side {
-		for x := 0; x < Size; x += side {
-			best, most := uint32(0), -1.0
-			var seen [side * side]uint32
-			for k := range seen {
-				o := img.PixOffset(x+k%side, y+k/side)
-				seen[k] = uint32(img.Pix[o])<<16 | uint32(img.Pix[o+1])<<8 | uint32(img.Pix[o+2])
-			}
-			for k, c := range seen {
-				n := 0.0
-				for _, other := range seen[k:] {
-					if other == c {
-						n++
-					}
-				}
-				n *= 1.5 - 0.5*hex(c).luminance()
-				if n > most {
-					best, most = c, n
-				}
-			}
-			for k := range seen {
-				o := img.PixOffset(x+k%side, y+k/side)
-				img.Pix[o], img.Pix[o+1], img.Pix[o+2] = uint8(best>>16), uint8(best>>8), uint8(best)
-			}
-		}
-	}
 }

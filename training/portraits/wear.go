@@ -13,6 +13,10 @@ func (f *figure) glasses() {
 		f.dc.LineTo(s*(f.half+0.5), -2)
 		f.line(1.6, frame)
 		x := s*f.eyeX() + f.turn
+		if f.c.Glasses == PlainGlasses && f.style == PixelArt {
+			f.pixelLens(x, frame)
+			return
+		}
 		if f.c.Glasses == Sunglasses {
 			f.dc.DrawRoundedRectangle(x-r-0.6, -5, 2*r+1.2, 11.4, 4.4)
 			f.fill(hex(0x1b1b24))
@@ -32,46 +36,40 @@ func (f *figure) glasses() {
 	f.line(1.7, frame)
 }
 
-// headwearBehind draws the parts of headwear that the head hides.
-func (f *figure) headwearBehind() {
-	if f.c.Headwear == CowboyHat || f.c.Headwear == WizardHat {
-		return
-	}
-}
-
-// room is half the width of the hair at the hat's rim, within reason.
-func (f *figure) room() float64 {
+// hairRoom is how thick the hair is under a hat.
+func (f *figure) hairRoom() float64 {
 	switch f.id.HairStyle {
-	case Bald, Mohawk, Cropped:
-		return f.half + 1
+	case Bald, Mohawk, Cropped, Spiky:
+		return 1
 	case Afro:
-		return f.half + 6
+		return 4
 	}
-	return f.half + 0.7*f.volume + 0.5
+	return 0.9*f.volume + 0.5
 }
 
 func (f *figure) headwear() {
-	w, rim := f.room(), f.top+8.5
+	w, rim := f.half+0.8*f.hairRoom(), f.top+8.5
 	switch f.c.Headwear {
 	case Crown:
 		f.crown(w*0.8, f.top+3)
 	case Cap:
-		f.dome(w, rim, f.top-6)
+		f.dome(rim, 2.5)
 		f.fill(hex(0xd8352f))
 		f.dc.MoveTo(-w*0.55+f.turn*2, rim-2.5)
 		f.dc.CubicTo(-w*0.3+f.turn*2, rim+6, w*0.9+f.turn*2, rim+6, w*1.12+f.turn*2, rim+0.5)
 		f.dc.QuadraticTo(w*0.4, rim-5, -w*0.55+f.turn*2, rim-2.5)
 		f.fill(hex(0xa11f25))
 	case Beanie:
-		f.dome(w, rim-1, f.top-8)
-		f.fill(hex(0x2a9d6f))
-		f.dc.DrawRoundedRectangle(-w-1, rim-4.5, 2*w+2, 7.5, 3.4)
-		f.fill(hex(0x1c7450))
-		f.ellipse(0, f.top-9, 5, 5)
+		f.ellipse(0, f.top-f.hairRoom()-5, 5, 5)
 		f.fill(hex(0xf4f4ee))
+		f.dome(rim, 3)
+		f.fill(hex(0x2a9d6f))
+		w = f.width(rim) + f.hairRoom() + 4
+		f.dc.DrawRoundedRectangle(-w, rim-4, 2*w, 7.6, 3.4)
+		f.fill(hex(0x1c7450))
 	case WizardHat:
 		f.dc.MoveTo(-w*0.86, rim)
-		f.dc.QuadraticTo(-w*0.3, f.top-8, 5, -eyesY+2)
+		f.dc.QuadraticTo(-w*0.3, f.top-8, 5, -53)
 		f.dc.QuadraticTo(w*0.45, f.top-6, w*0.86, rim)
 		f.fill(hex(0x5b3cc4))
 		f.ellipse(0, rim, w*1.32, 5)
@@ -96,12 +94,10 @@ func (f *figure) headwear() {
 	}
 }
 
-// dome is a half round from the rim up to peak.
-func (f *figure) dome(w, rim, peak float64) {
-	f.dc.MoveTo(-w, rim)
-	f.dc.CubicTo(-w*1.02, peak, -w*0.55, peak, 0, peak)
-	f.dc.CubicTo(w*0.55, peak, w*1.02, peak, w, rim)
-	f.dc.QuadraticTo(0, rim+1.5, -w, rim)
+// dome is the path of a hat that fits the skull and its hair, from the rim up.
+func (f *figure) dome(rim, thick float64) {
+	f.around(f.top, rim, f.hairRoom()+thick, true)
+	f.dc.ClosePath()
 }
 
 func (f *figure) crown(w, y float64) {
