@@ -53,8 +53,12 @@ func (e *WeightsError) Error() string {
 	return fmt.Sprintf("graph %s: %d weights do not fit the model:\n\t%s", e.Graph, len(e.Problems), strings.Join(e.Problems, "\n\t"))
 }
 
-// Emit writes model as a graph over weights. Weights that are missing or have other dims than the model asks for are a *WeightsError.
+// Emit writes model as a graph over weights. Weights that are missing or have other dims than the model asks for are a
+// *WeightsError; nil weights are none.
 func Emit(model op.Model, weights Weights, o Options) (*Graph, error) {
+	if weights == nil {
+		weights = FromArrays(nil)
+	}
 	b := &builder{weights: weights, values: map[string]*value{}, derived: map[string]*value{}, inputs: map[string]Port{}}
 	outputs, err := op.Build(b, model)
 	if err != nil {

@@ -38,14 +38,14 @@ func Init(path string) error {
 	if library.path == path {
 		return nil
 	}
-	if library.path != "" {
-		return fmt.Errorf("onnx runtime %s: %s is loaded already", path, library.path)
-	}
 	if stat, err := os.Stat(path); err != nil || !stat.Mode().IsRegular() {
 		return fmt.Errorf("onnx runtime library %s is not there: run scripts/setup", path)
 	}
+	if library.path != "" {
+		return fmt.Errorf("onnx runtime %s: %s is loaded already", path, library.path)
+	}
 	runtime.SetSharedLibraryPath(path)
-	if err := runtime.InitializeEnvironment(runtime.WithLogLevelError()); err != nil {
+	if err := runtime.InitializeEnvironment(runtime.WithLogLevelFatal()); err != nil {
 		return fmt.Errorf("onnx runtime library %s: version %s or newer is needed: %w", path, Version, err)
 	}
 	library.path = path
