@@ -115,7 +115,7 @@ func open(engine *torch.Engine, cfg Config, task Task) (r *run, err error) {
 	if r.adam, err = engine.NewAdamW(r.params, adam); err != nil {
 		return nil, err
 	}
-	if r.ema, err = engine.NewEMA(r.params, cfg.EMA); err != nil {
+	if r.ema, err = engine.NewEMA(r.params); err != nil {
 		return nil, err
 	}
 	if saved.weights != nil {
@@ -134,7 +134,6 @@ func (r *run) close() {
 	r.log.Close()
 	r.params.Free()
 	r.ema.Params().Free()
-	r.adam.Free()
 }
 
 // progress is the part of the run that is done, 0 to 1.

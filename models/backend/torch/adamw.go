@@ -1,0 +1,196 @@
+//go:build torch
+
+package torch
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+
+	lib "github.com/sugarme/gotch/libtch"
+
+	"likeness/models/op"
+)
+
+// AdamWConfig holds the constants of AdamW.
+type AdamWConfig struct {
+	LR, Beta1, Beta2, Eps, WeightDecay float64
+}
+
+// AdamW is Adam with decoupled weight decay (Loshchilov & Hutter 2019). It works on the weights in place, in Go: one pass over memory.
+// Weights of one dimension (biases, norms) do not decay.
+type AdamW struct {
+	cfg    AdamWConfig
+	params *Params
+	step   float64
+	first  map[string][]float32 // averages of the gradient
+	second map[string][]float32 // and of its square
+}
+
+// NewAdamW prepares an optimizer of trainable params.
+func (e *Engine) NewAdamW(p *Params, cfg AdamWConfig) (*AdamW, error) {
+	if !p.trainable {
+		return nil, fmt.Errorf("an optimizer of weights that are not trainable")
+	}
+	a := &AdamW{cfg: cfg, params: p, first: map[string][]float32{}, second: map[string][]float32{}}
+	for name, t := range p.tensors {
+		a.first[name], a.second[name] = make([]float32, op.Size(t.dims)), make([]float32, op.Size(t.dims))
+	}
+	return a, nil
+}
+
+// Step scales the gradients so that their norm is clipNorm at most (0: as they are), updates the weights and sets the gradients to zero.
+// It returns the norm before clipping.
+func (a *AdamW) Step(lr, clipNorm float64) (norm float64, err error) {
+	err = a.params.engine.do(func() error {
+		// In-place changes of leaves are no part of a graph.
+		before := lib.AtGradSetEnabled(0)
+		defer lib.AtGradSetEnabled(before)
+		var squares float64
+		if err := a.params.eachGradient(func(_ string, g []float32) { squares += sumSquares(g) }); err != nil {
+			return err
+		}
+		if norm = math.Sqrt(squares); math.IsNaN(norm) || math.IsInf(norm, 0) {
+			return fmt.Errorf("the gradient's norm is %g: the weights are left as they were", norm)
+		}
+		scale := 1.0
+		if clipNorm > 0 && norm > clipNorm {
+			scale = clipNorm / norm
+		}
+		a.step++
+		return a.params.eachGradient(func(name string, g []float32) {
+			a.update(name, g, lr, float32(scale))
+			clear(g)
+		})
+	})
+	return norm, err
+}
+
+func sumSquares(xs []float32) float64 {
+	var parts [2]float64
+	halves(len(xs), func(part, from, to int) {
+		var sum float64
+		for _, x := range xs[from:to] {
+			sum += float64(x) * float64(x)
+		}
+		parts[part] = sum
+	})
+	return parts[0] + parts[1]
+}
+
+// halves splits a long range over two goroutines.
+func halves(n int, f func(part, from, to int)) {
+	if n < 1<<15 {
+		f(0, 0, n)
+		return
+	}
+	var wait sync.WaitGroup
+	wait.Go(func() { f(0, 0, n/2) })
+	f(1, n/2, n)
+	wait.Wait()
+}
+
+func (a *AdamW) update(name string, gradient []float32, lr float64, scale float32) {
+	weights, first, second := a.params.values(name), a.first[name], a.second[name]
+	keep := float32(1)
+	if len(a.params.tensors[name].dims) > 1 {
+		keep = float32(1 - lr*a.cfg.WeightDecay)
+	}
+	b1, b2 := float32(a.cfg.Beta1), float32(a.cfg.Beta2)
+	size := float32(lr / (1 - math.Pow(a.cfg.Beta1, a.step)))
+	root := float32(1 / math.Sqrt(1-math.Pow(a.cfg.Beta2, a.step)))
+	eps := float32(a.cfg.Eps)
+	halves(len(weights), func(_, from, to int) {
+		w, g, m, v := weights[from:to], gradient[from:to], first[from:to], second[from:to]
+		for i := range w {
+			x := g[i] * scale
+			m[i] += (1 - b1) * (x - m[i])
+			v[i] += (1 - b2) * (x*x - v[i])
+			w[i] = keep*w[i] - size*m[i]/(float32(math.Sqrt(float64(v[i])))*root+eps)
+		}
+	})
+}
+
+const (
+	firstPrefix  = "first/"
+	secondPrefix = "second/"
+	stepName     = "step"
+)
+
+// Arrays is the optimizer's state, to resume from.
+func (a *AdamW) Arrays() (map[string]op.Array, error) {
+	out := map[string]op.Array{stepName: op.Floats([]float32{float32(a.step)}, 1)}
+	err := a.params.engine.do(func() error {
+		for name, t := range a.params.tensors {
+			out[firstPrefix+name] = op.Floats(append([]float32(nil), a.first[name]...), t.dims...)
+			out[secondPrefix+name] = op.Floats(append([]float32(nil), a.second[name]...), t.dims...)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// Set restores a state that Arrays returned.
+func (a *AdamW) Set(state map[string]op.Array) error {
+	if len(state) != 1+2*len(a.first) || len(state[stepName].F32) != 1 {
+		return fmt.Errorf("optimizer state of %d tensors, want %d", len(state), 1+2*len(a.first))
+	}
+	for name, s := range state {
+		rest, first := strings.CutPrefix(name, firstPrefix)
+		into := a.first[rest]
+		if !first {
+			rest = strings.TrimPrefix(name, secondPrefix)
+			into = a.second[rest]
+		}
+		if name != stepName && (into == nil || len(into) != len(s.F32)) {
+			return fmt.Errorf("optimizer state %s has dims %v", name, s.Dims)
+		}
+	}
+	return a.params.engine.do(func() error {
+		for name := range a.first {
+			copy(a.first[name], state[firstPrefix+name].F32)
+			copy(a.second[name], state[secondPrefix+name].F32)
+		}
+		a.step = float64(state[stepName].F32[0])
+		return nil
+	})
+}
+
+// EMA is an exponential moving average of weights.
+type EMA struct {
+	source, average *Params
+}
+
+// NewEMA starts at the present weights.
+func (e *Engine) NewEMA(p *Params) (*EMA, error) {
+	weights, err := p.Arrays()
+	if err != nil {
+		return nil, err
+	}
+	average, err := e.NewParams(weights, false)
+	if err != nil {
+		return nil, err
+	}
+	return &EMA{p, average}, nil
+}
+
+// Update moves the average towards the weights by 1 - decay.
+func (m *EMA) Update(decay float64) error {
+	by := float32(1 - decay)
+	return m.source.engine.do(func() error {
+		for _, name := range m.source.names {
+			to, from := m.average.values(name), m.source.values(name)
+			halves(len(to), func(_, start, end int) {
+				to, from := to[start:end], from[start:end]
+				for i := range to {
+					to[i] += by * (from[i] - to[i])
+				}
+			})
+		}
+		return nil
+	})
+}
+
+// Params returns the averaged weights, which belong to m.
+func (m *EMA) Params() *Params { return m.average }
