@@ -23,15 +23,36 @@ var (
 		"in the desert", "underwater", "under a rainbow"}
 )
 
-// longest is how many words and commas a caption may have: about as many tokens as the text encoder reads.
+// longest is how many tokens a caption may have: the text encoder of the demo reads two more, and a subject may take several.
 const longest = 29
 
-// traits are the identity's traits in words.
+// costs are the words that take more than one token of the demo's vocabulary.
+var costs = map[string]int{
+	"background": 2, "forest": 2, "underwater": 2, "desert": 3, "mountains": 3, "rainbow": 3,
+	"illustration": 2, "pencil": 2, "sketch": 3, "pixel": 3, "portrait": 3,
+	"sad": 2, "smiling": 2, "surprised": 2, "winking": 2, "angry": 3, "laughing": 3,
+	"cap": 2, "crown": 2, "flowers": 2, "glasses": 2, "hat": 2, "beanie": 3, "cowboy": 3, "headphones": 3, "sunglasses": 3, "wizard": 3,
+	"grey": 2, "purple": 2, "yellow": 2, "blond": 2, "pale": 2, "tan": 2, "skin": 2, "freckles": 3, "earrings": 3,
+	"afro": 2, "bald": 2, "bob": 2, "bun": 2, "curly": 2, "spiky": 2, "wavy": 3, "braids": 3, "mohawk": 3, "pigtails": 4, "ponytail": 5,
+	"beard": 2, "goatee": 3, "stubble": 3, "moustache": 4,
+}
+
+// tokens is the length of a caption in tokens of the demo's vocabulary.
+func tokens(caption string) int {
+	n := strings.Count(caption, ",")
+	for _, word := range strings.Fields(strings.ReplaceAll(caption, ",", "")) {
+		n += max(costs[word], 1)
+	}
+	return n
+}
+
+// traits are the identity's traits in words, the boldest first.
 func (id Identity) traits() []string {
-	t := []string{strings.Replace(hairForms[id.HairStyle], "*", hairWords[id.HairColor], 1), skinWords[id.Skin], eyeWords[id.EyeColor]}
+	t := []string{strings.Replace(hairForms[id.HairStyle], "*", hairWords[id.HairColor], 1)}
 	if id.Beard != Shaven {
 		t = append(t, beardWords[id.Beard])
 	}
+	t = append(t, skinWords[id.Skin], eyeWords[id.EyeColor])
 	if id.Freckles {
 		t = append(t, "freckles")
 	}
@@ -66,15 +87,19 @@ type phrase struct {
 	style, subject string
 	traits         []string
 	expression     string
-	worn           []string
-	clothes, place string
+	rest           [3]string // what is worn, the clothes, the place
+	commas         bool      // between the parts
 }
 
 func (c Context) phrase(subject string) phrase {
-	p := phrase{style: styleWords[c.Style], subject: subject, worn: c.worn(), clothes: "in a " + c.Clothes.String() + " shirt", place: c.Scene.place()}
+	p := phrase{style: styleWords[c.Style], subject: subject, commas: true}
 	if c.Expression != Neutral {
 		p.expression = c.Expression.String()
 	}
+	if w := c.worn(); len(w) > 0 {
+		p.rest[0] = "wearing " + list(w)
+	}
+	p.rest[1], p.rest[2] = "in a "+c.Clothes.String()+" shirt", c.Scene.place()
 	return p
 }
 
@@ -84,23 +109,21 @@ func (p phrase) String() string {
 		b.WriteString(p.style + " ")
 	}
 	b.WriteString(p.subject)
+	separator := " "
+	add := func(part string) {
+		if part != "" {
+			b.WriteString(separator + part)
+		}
+		if part != "" && p.commas {
+			separator = ", "
+		}
+	}
 	if len(p.traits) > 0 {
-		b.WriteString(" with " + list(p.traits))
-		if p.expression != "" {
-			b.WriteString(",")
-		}
+		add("with " + list(p.traits))
 	}
-	if p.expression != "" {
-		b.WriteString(" " + p.expression)
-	}
-	rest := []string{p.clothes, p.place}
-	if len(p.worn) > 0 {
-		rest = append([]string{"wearing " + list(p.worn)}, rest...)
-	}
-	for _, s := range rest {
-		if s != "" {
-			b.WriteString(", " + s)
-		}
+	add(p.expression)
+	for _, part := range p.rest {
+		add(part)
 	}
 	return b.String()
 }
@@ -114,54 +137,70 @@ func list(parts []string) string {
 	return strings.Join(parts[:n], ", ") + " and " + parts[n]
 }
 
-// words is the number of words and commas of a caption, a stand-in for its number of tokens.
-func words(caption string) int { return len(strings.Fields(caption)) + strings.Count(caption, ",") }
+// fit shortens the phrase until the text encoder can read it: first it saves commas and the word background, then it gives up traits
+// from the last on.
+func (p phrase) fit() phrase {
+	long := func() bool { return tokens(p.String()) > longest }
+	if long() {
+		p.commas = false
+	}
+	for k, s := range p.rest {
+		if colour, plain := strings.CutSuffix(s, " background"); plain && long() {
+			p.rest[k] = strings.Replace(colour, "on a ", "on ", 1)
+		}
+	}
+	for long() && len(p.traits) > 0 {
+		p.traits = p.traits[:len(p.traits)-1]
+	}
+	return p
+}
 
-// Caption names style, context and a random part of the nameable traits; now and then it leaves out parts of the context. It always
-// says "face".
+// Caption names style, context and a random part of the nameable traits in a random order; now and then it leaves out parts of the
+// context. It always says "face" and is at most as long as the demo's text encoder reads.
 func Caption(id Identity, c Context, r *rand.Rand) string {
 	p := c.phrase("a face")
 	chance := func(n int) bool { return r.IntN(n) == 0 }
 	p.traits = id.traits()
 	r.Shuffle(len(p.traits), func(i, j int) { p.traits[i], p.traits[j] = p.traits[j], p.traits[i] })
 	p.traits = p.traits[:min(pick(r, 3, 2, 3, 3, 1), len(p.traits))]
-	if c.Style == Illustration && chance(5) {
+	switch {
+	case c.Style == Illustration && chance(5):
 		p.style = ""
-	} else if c.Style == Illustration && chance(6) {
+	case c.Style == Illustration && chance(8):
 		p.style = "a portrait of"
-	} else if c.Style == PencilSketch && chance(5) {
+	case c.Style == PencilSketch && chance(4):
 		p.style = "a sketch of"
 	}
 	if chance(12) {
 		p.expression = ""
 	}
-	if len(p.worn) == 2 && chance(3) {
-		p.worn[0], p.worn[1] = p.worn[1], p.worn[0]
+	if w := c.worn(); len(w) == 2 && chance(3) {
+		p.rest[0] = "wearing " + list([]string{w[1], w[0]})
 	}
-	if chance(14) {
-		p.worn = nil
+	for k, n := range []int{14, 5, 7} {
+		if chance(n) {
+			p.rest[k] = ""
+		}
 	}
-	if chance(5) {
-		p.clothes = ""
+	if c.Scene < Beach && chance(4) {
+		p.rest[2] = ""
 	}
-	if chance(7) || c.Scene < Beach && chance(4) {
-		p.place = ""
+	if chance(3) {
+		r.Shuffle(len(p.rest), func(i, j int) { p.rest[i], p.rest[j] = p.rest[j], p.rest[i] })
 	}
-	if chance(5) {
-		p.clothes, p.place = p.place, p.clothes
-	}
-	for words(p.String()) > longest && len(p.traits) > 0 {
-		p.traits = p.traits[:len(p.traits)-1]
+	p.commas = !chance(3)
+	if p = p.fit(); tokens(p.String()) > longest {
+		p.rest[1+r.IntN(2)] = ""
 	}
 	return p.String()
 }
 
-// FullCaption names all nameable traits and all of the context.
+// FullCaption names all of the context and the nameable traits, the boldest first, as far as the demo's text encoder reads.
 func FullCaption(id Identity, c Context) string {
 	p := c.phrase("a face")
 	p.traits = id.traits()
-	return p.String()
+	return p.fit().String()
 }
 
-// Prompt names the context only, of a subject such as "<me>" or "a face".
-func Prompt(c Context, subject string) string { return c.phrase(subject).String() }
+// Prompt names the context only, of a subject such as "<me>" or "a face". A neutral expression, no headwear and no glasses have no words.
+func Prompt(c Context, subject string) string { return c.phrase(subject).fit().String() }
