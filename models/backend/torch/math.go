@@ -13,6 +13,9 @@ import (
 // none is an absent tensor.
 var none lib.Ctensor
 
+// cpu is the device as libtch numbers it.
+const cpu = -1
+
 func (b *builder) Unary(k op.UnaryOp, v op.Value) (op.Value, error) {
 	f, ok := map[op.UnaryOp]func(*lib.Ctensor, lib.Ctensor){
 		op.Neg: lib.AtgNeg, op.Exp: lib.AtgExp, op.Log: lib.AtgLog, op.Sqrt: lib.AtgSqrt, op.Sin: lib.AtgSin, op.Cos: lib.AtgCos,
@@ -153,6 +156,12 @@ func (b *builder) Attention(query, key, value, mask op.Value, heads, headDim int
 		}
 		t[i] = split.(*tensor) // [B, heads, N, d]
 	}
+	if t[3].c == none {
+		// gotch cannot leave the mask out: an undefined tensor is no absent one.
+		if t[3], err = b.zeros(t[0].kind, 1, 1, int64(t[0].dims[2]), int64(t[1].dims[2])); err != nil {
+			return nil, err
+		}
+	}
 	y, err := b.call("Attention", func(out *lib.Ctensor) {
 		lib.AtgScaledDotProductAttention(out, t[0].c, t[1].c, t[2].c, t[3].c, 0, 0, 0, 1)
 	})
@@ -164,6 +173,10 @@ func (b *builder) Attention(query, key, value, mask op.Value, heads, headDim int
 		return nil, err
 	}
 	return b.Reshape(joined, nil, 0, 0, heads*headDim)
+}
+
+func (b *builder) zeros(kind int, dims ...int64) (*tensor, error) {
+	return b.call("zeros", func(out *lib.Ctensor) { lib.AtgZeros(out, dims, len(dims), int32(kind), cpu) })
 }
 
 func (b *builder) axes(t *tensor, axes []int) ([]int64, error) {
