@@ -47,7 +47,8 @@ func (b *builder) MatMul(x, y op.Value) (op.Value, error) {
 	return b.node("MatMul", op.Float32, dims, nil, v...), nil
 }
 
-// Linear implements [op.Linear] with the weight transposed once, when the graph is opened.
+// Linear implements [op.Linear] with the weight transposed once, when the graph is opened. Gemm over flattened rows, with the bias in
+// it, is as fast.
 func (b *builder) Linear(x, weight, bias op.Value) (op.Value, error) {
 	v, err := operands(op.Float32, x, weight)
 	if err != nil {
@@ -90,7 +91,8 @@ func (b *builder) Conv2D(x, weight, bias op.Value, stride, padding int) (op.Valu
 	return b.node("Conv", op.Float32, dims, a, v...), nil
 }
 
-// GroupNorm implements [op.Builder] as InstanceNormalization over [B, groups, ...], then weight and bias of each channel.
+// GroupNorm implements [op.Builder] as InstanceNormalization over [B, groups, ...], then weight and bias of each channel. On CPU
+// GroupNormalization is no kernel but a function of many: with it a UNet step takes 1.05 times as long.
 func (b *builder) GroupNorm(x op.Value, groups int, weight, bias op.Value, eps float64) (op.Value, error) {
 	v, err := operands(op.Float32, x, weight, bias)
 	if err != nil {
