@@ -189,13 +189,14 @@ func newValue(a op.Array, pinner *goruntime.Pinner) (runtime.Value, error) {
 	return runtime.NewTensor(shape, a.F32)
 }
 
-// array takes the data of a result, which is Go's memory already. Rank 0 leaves the graph as [1].
+// array takes the data of a result, which is Go's memory already. Package onnx has scalars leave the graph as [1].
 func array(v runtime.Value, rank int) (op.Array, error) {
 	var dims []int
-	if rank > 0 {
-		for _, d := range v.GetShape() {
-			dims = append(dims, int(d))
-		}
+	for _, d := range v.GetShape() {
+		dims = append(dims, int(d))
+	}
+	if rank == 0 && slices.Equal(dims, []int{1}) {
+		dims = nil
 	}
 	switch t := v.(type) {
 	case *runtime.Tensor[float32]:
