@@ -67,7 +67,7 @@ func (f *figure) cheeks() {
 		if m == ChinMole {
 			y = 0.86 * f.chin
 		}
-		f.ellipse(x+f.turn*0.8, y, 1.25, 1.25)
+		f.ellipse(x+f.turn*0.8, y, 1.6, 1.6)
 		f.paint(f.skin.mix(hex(0x2a1208), 0.8))
 	}
 }
@@ -87,7 +87,9 @@ func (f *figure) eyes() {
 	}
 	dark := f.skin.mix(hex(0x1c1014), 0.86)
 	if f.style == PixelArt {
-		sides(func(s float64) { f.pixelEye(s, rx, ry, dark) })
+		if f.c.Glasses != Sunglasses {
+			sides(func(s float64) { f.pixelEye(s, rx, ry, dark) })
+		}
 		return
 	}
 	sides(func(s float64) {
@@ -117,7 +119,8 @@ func (f *figure) eye(s, rx, ry float64, dark ink) {
 	iris := min(lerp(2.2, 3.1, f.id.Iris), ry*1.05)
 	x := 0.5 * f.c.Pose.Turn
 	f.ellipse(x, 0, iris, iris)
-	f.paint(irises[f.id.EyeColor])
+	f.set(f.seen(irises[f.id.EyeColor]).mix(irises[f.id.EyeColor], 0.5)) // a sketch keeps some colour here
+	f.dc.Fill()
 	f.ellipse(x, 0, iris*0.5, iris*0.5)
 	f.paint(hex(0x140c10))
 	if f.style != PixelArt {
@@ -136,10 +139,10 @@ func (f *figure) eye(s, rx, ry float64, dark ink) {
 }
 
 func (f *figure) brows() {
-	thick, length := lerp(1.3, 3.4, f.id.BrowThick), 5.6
+	thick, length := lerp(1.2, 3.9, f.id.BrowThick), 5.6
 	y := -lerp(7.4, 11.2, f.id.BrowHeight)
-	inner := lerp(-1.4, 1.6, f.id.BrowTilt) // how much lower the inner end is
-	arch := lerp(0.4, 2.8, f.id.BrowArch)
+	inner := lerp(-1.8, 2.2, f.id.BrowTilt) // how much lower the inner end is
+	arch := lerp(0.2, 3.8, f.id.BrowArch)
 	switch f.c.Expression {
 	case Surprised:
 		y -= 3
@@ -167,7 +170,7 @@ func (f *figure) brows() {
 func (f *figure) noseTip() float64 { return f.chin * lerp(0.27, 0.43, f.id.NoseLength) }
 
 func (f *figure) nose() {
-	w, y, x := lerp(2.6, 5, f.id.NoseWidth), f.noseTip(), f.turn*1.4
+	w, y, x := lerp(2.3, 5.6, f.id.NoseWidth), f.noseTip(), f.turn*1.4
 	c := f.shade
 	switch f.id.Nose {
 	case ButtonNose:
@@ -179,8 +182,8 @@ func (f *figure) nose() {
 		f.dc.QuadraticTo(x, y+2.4, x+w, y)
 		f.line(1.7, c.dark(0.12))
 	case PointedNose:
-		f.polygon(x-0.8, 1, x+w*1.1, y+1, x-w*0.9, y+1)
-		f.paint(c)
+		f.polygon(x-0.8, -1, x+w*1.1, y+1.6, x-w*0.9, y+1.6)
+		f.paint(c.dark(0.06))
 	case BroadNose:
 		sides(func(s float64) {
 			f.ellipse(x+s*w*0.75, y, w*0.62, w*0.52)
@@ -198,9 +201,12 @@ func (f *figure) mouthY() float64 {
 
 func (f *figure) mouth() {
 	w, y, x := lerp(5.2, 9.6, f.id.MouthWidth), f.mouthY(), f.turn
-	full := lerp(0.7, 2.5, f.id.Lips)
-	lip := f.skin.mix(hex(0xc22a44), lerp(0.32, 0.8, f.id.LipTint))
+	full := lerp(0.5, 3, f.id.Lips)
+	lip := f.skin.mix(hex(0xc22a44), lerp(0.2, 0.95, f.id.LipTint))
 	dark := hex(0x5a1622)
+	if f.style == PencilSketch { // where a lip has a skin's lightness
+		lip = lip.dark(0.1 + 0.3*f.id.LipTint)
+	}
 	if f.style == PixelArt {
 		f.pixelMouth(x, y, w, lip, dark)
 		return

@@ -40,7 +40,7 @@ func (p *pen) seen(c ink) ink {
 		return c
 	}
 	l := 0.33 + 0.64*math.Pow(c.luminance(), 0.8)
-	return ink{l, l, l * 0.985}.mix(ink{c.r + l - c.luminance(), c.g + l - c.luminance(), c.b + l - c.luminance()}, 0.14)
+	return ink{l, l, l * 0.985}.mix(ink{c.r + l - c.luminance(), c.g + l - c.luminance(), c.b + l - c.luminance()}, 0.2)
 }
 
 // packed is the colour as 0xRRGGBB.

@@ -77,6 +77,9 @@ func (f *figure) pixelEye(s, rx, ry float64, dark ink) {
 		c := hex(0xffffff)
 		if k%wide == iris {
 			c = irises[f.id.EyeColor].dark(0.15)
+			if f.id.EyeColor == BrownEyes { // darker than any skin
+				c = c.dark(0.5)
+			}
 		}
 		if f.c.Expression == Winking && s > 0 {
 			if c = dark; k >= wide {

@@ -41,8 +41,8 @@ func Samples() []Sample {
 		scene   Scene
 		clothes Clothes
 	}{
-		{"Ada", 0, BlueGround, WhiteShirt}, {"Bruno", 1, YellowGround, BlueShirt}, {"Chidi", 2, GreenGround, RedShirt},
-		{"Dana", 3, PinkGround, PurpleShirt}, {"Emil", 4, GreyGround, GreenShirt}, {"Fumi", 5, BlueGround, YellowShirt},
+		{"Ada", 7, BlueGround, WhiteShirt}, {"Bruno", 25, YellowGround, BlueShirt}, {"Chidi", 50, GreenGround, RedShirt},
+		{"Dana", 40, PinkGround, PurpleShirt}, {"Emil", 17, GreyGround, GreenShirt}, {"Fumi", 18, BlueGround, YellowShirt},
 	}
 	samples := make([]Sample, 0, len(chosen))
 	for _, s := range chosen {
