@@ -100,12 +100,23 @@ var (
 	styleNames = []string{"illustration", "pencil sketch", "pixel art"}
 )
 
+// String is the value's name in LabelNames.
 func (v Expression) String() string { return expressionNames[v] }
-func (v Headwear) String() string   { return headwearNames[v] }
-func (v Glasses) String() string    { return glassesNames[v] }
-func (v Clothes) String() string    { return clothesNames[v] }
-func (v Scene) String() string      { return sceneNames[v] }
-func (v Style) String() string      { return styleNames[v] }
+
+// String is the value's name in LabelNames.
+func (v Headwear) String() string { return headwearNames[v] }
+
+// String is the value's name in LabelNames.
+func (v Glasses) String() string { return glassesNames[v] }
+
+// String is the value's name in LabelNames.
+func (v Clothes) String() string { return clothesNames[v] }
+
+// String is the value's name in LabelNames.
+func (v Scene) String() string { return sceneNames[v] }
+
+// String is the value's name in LabelNames.
+func (v Style) String() string { return styleNames[v] }
 
 // Pose is how the head is held; the zero Pose is upright, in the middle, looking ahead.
 type Pose struct {
