@@ -31,6 +31,9 @@ func invalid(param, format string, args ...any) error {
 	return &problem{http.StatusBadRequest, "invalid_parameter", param, param + " " + fmt.Sprintf(format, args...)}
 }
 
+// ErrNoEncoder is what a ConceptEncoder answers that can only use concepts.
+var ErrNoEncoder = errors.New("the model that is served has no encoder: it makes no concepts")
+
 // statusClientGone is nginx's code for a client that went away; it is only ever logged.
 const statusClientGone = 499
 
@@ -66,6 +69,12 @@ func problemOf(err error) *problem {
 		return requestProblem(request)
 	case errors.As(err, &foreign):
 		return &problem{http.StatusUnprocessableEntity, "concept_of_another_model", "prompt", foreign.Error()}
+	case errors.Is(err, ErrNoEncoder):
+		return &problem{http.StatusNotImplemented, "no_encoder", "", err.Error()}
+	case errors.Is(err, pipeline.ErrBusy):
+		return &problem{http.StatusTooManyRequests, "queue_full", "", err.Error()}
+	case errors.Is(err, pipeline.ErrClosed):
+		return &problem{http.StatusServiceUnavailable, "shutting_down", "", "the server is shutting down"}
 	case errors.Is(err, store.ErrNotFound):
 		return &problem{http.StatusNotFound, "not_found", "", err.Error()}
 	case errors.As(err, &damaged):

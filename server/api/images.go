@@ -118,7 +118,7 @@ func (s *Server) readDrawing(c echo.Context) (*drawing, error) {
 		between("concept_strength", strength, 0, maxStrength), between("seed", d.request.Seed, 0, maxSeed),
 		oneOf("response_format", or(b.ResponseFormat, "b64_json"), "b64_json", "url"),
 		oneOf("output_format", or(b.OutputFormat, "png"), "png"),
-		oneOf("scheduler", d.request.Scheduler, s.Model.Schedulers...),
+		oneOf("scheduler", or(b.Scheduler, s.Model.Schedulers[0]), s.Model.Schedulers...),
 		s.checkModel(or(b.Model, s.Model.ID)), s.setSize(d, or(b.Size, "auto")),
 		checkText("prompt", or(b.Prompt, "")), checkText("negative_prompt", d.request.NegativePrompt), checkText("user", or(b.User, "")),
 	)

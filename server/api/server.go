@@ -42,7 +42,7 @@ type Model struct {
 	Width, Height int    // of a picture, in pixels
 	Steps         int
 	GuidanceScale float64
-	Scheduler     string   // one of Schedulers
+	Scheduler     string   // empty: the folder's own
 	Schedulers    []string // all that a request may name
 	Class         string   // the noun of an upload that names none
 }

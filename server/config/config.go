@@ -1,0 +1,98 @@
+// Package config is the settings of the commands, as flags that kong reads, each with an environment twin:
+// --max-upload and LIKENESS_MAX_UPLOAD.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// EnvPrefix begins the name of every environment variable that is a setting.
+const EnvPrefix = "LIKENESS"
+
+// native is read by scripts and by package ort, not as a flag.
+const native = EnvPrefix + "_NATIVE"
+
+// Model is what every command needs to open a model.
+type Model struct {
+	Model   string `help:"Model folder: a diffusers folder, with an encoder folder to make concepts." default:"models/demo" placeholder:"DIR"`
+	Device  string `help:"Where networks run: cpu, cuda or cuda:INDEX." default:"cpu"`
+	Threads int    `help:"Threads of a network's run; 0: as many as there are cores." default:"0"`
+}
+
+// Validate is called by kong.
+func (m Model) Validate() error {
+	if m.Threads < 0 || m.Threads > 1024 {
+		return fmt.Errorf("--threads %d: must be from 0 to 1024", m.Threads)
+	}
+	return nil
+}
+
+// Serve is the settings of the server.
+type Serve struct {
+	Model     `embed:""`
+	Addr      string `help:"Address to listen on." default:"127.0.0.1:8080"`
+	Store     string `help:"Where concepts live: bolt:PATH or redis://[user:password@]host:port/number." default:"bolt:~/.local/share/likeness/concepts.db" placeholder:"URL"`
+	Log       string `help:"What is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	MaxUpload int64  `help:"Megabytes of an upload with all its photos." default:"32"`
+	MaxQueue  int    `help:"Pictures asked for and not finished, beyond which requests are answered 429." default:"64"`
+}
+
+// Validate is called by kong.
+func (s Serve) Validate() error {
+	if s.MaxUpload < 1 || s.MaxUpload > 1024 {
+		return fmt.Errorf("--max-upload %d: must be from 1 to 1024 megabytes", s.MaxUpload)
+	}
+	if s.MaxQueue < 10 || s.MaxQueue > 10000 {
+		return fmt.Errorf("--max-queue %d: must be from 10, which one request may ask for, to 10000", s.MaxQueue)
+	}
+	return s.Model.Validate()
+}
+
+// Logger writes to standard error from the level on.
+func (s Serve) Logger() *slog.Logger {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.Log)); err != nil {
+		level = slog.LevelInfo
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// CheckEnv returns an error that names every LIKENESS_ variable of environ which is no flag's, as a misspelt one would
+// otherwise do nothing.
+func CheckEnv(app *kong.Application, environ []string) error {
+	known := map[string]bool{native: true}
+	var collect func(n *kong.Node)
+	collect = func(n *kong.Node) {
+		for _, flag := range n.Flags {
+			for _, name := range flag.Envs {
+				known[name] = true
+			}
+		}
+		for _, child := range n.Children {
+			collect(child)
+		}
+	}
+	collect(app.Node)
+	var unknown, names []string
+	for _, entry := range environ {
+		name, _, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, EnvPrefix+"_") && !known[name] {
+			unknown = append(unknown, name)
+		}
+	}
+	if len(unknown) == 0 {
+		return nil
+	}
+	for name := range known {
+		names = append(names, name)
+	}
+	slices.Sort(unknown)
+	slices.Sort(names)
+	return fmt.Errorf("unknown environment variable %s: known are %s", strings.Join(unknown, ", "), strings.Join(names, ", "))
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"likeness/encoder/concept"
+	"likeness/models/op"
+	"likeness/models/pipeline"
+	"likeness/models/safetensors"
+	"likeness/server/config"
+)
+
+type generateCommand struct {
+	config.Model `embed:""`
+
+	Prompt         string   `required:"" help:"What the picture shows. It names concepts by their words: <me>, <me:0.8>."`
+	Concept        []string `help:"A concept file, and how strongly it is used. Once for each concept." placeholder:"FILE[:SCALE]" sep:"none"`
+	NegativePrompt string   `help:"What to keep away from." placeholder:"TEXT"`
+	Seed           *uint64  `help:"Of the first picture; the others count up. By default a random one, which is printed." placeholder:"NUMBER"`
+	Steps          int      `help:"Denoising steps; 0: the model's default." default:"0"`
+	GuidanceScale  float64  `help:"How closely the prompt is followed; 0: the model's default." default:"0"`
+	Scheduler      string   `help:"The sampler: ddim, euler or dpmsolver++, as the model knows them." placeholder:"NAME"`
+	Size           string   `help:"Width and height in pixels, as 128x128; by default the model's own." placeholder:"WxH"`
+	N              int      `short:"n" help:"Pictures to make." default:"1"`
+	Out            string   `short:"o" help:"The PNG file; several pictures become out-1.png, out-2.png and so on." default:"out.png" placeholder:"FILE"`
+	Grid           bool     `help:"Put all pictures side by side into one file."`
+	LatentsOut     string   `help:"Also write the final latents, as [n, C, h, w]." placeholder:"FILE.safetensors"`
+}
+
+// maxPictures bounds -n.
+const maxPictures = 64
+
+// Help is shown by kong.
+func (generateCommand) Help() string {
+	return `Examples:
+
+  server generate --prompt "a pencil sketch of a face, smiling" -n 4 --grid
+  server generate --prompt "an illustration of <me> wearing a crown" --concept me.safetensors --seed 1 -n 4 -o crown.png
+  server generate --prompt "<ann> and <bob> at the beach" --concept ann.safetensors:0.8 --concept bob.safetensors`
+}
+
+// Run is called by kong.
+func (c *generateCommand) Run(ctx context.Context) error {
+	if c.N < 1 || c.N > maxPictures {
+		return fmt.Errorf("-n %d: must be from 1 to %d", c.N, maxPictures)
+	}
+	r := pipeline.Request{
+		NegativePrompt: c.NegativePrompt, Steps: c.Steps, GuidanceScale: c.GuidanceScale, Scheduler: c.Scheduler, Seed: rand.Uint64N(1 << 32),
+	}
+	if c.Seed != nil {
+		r.Seed = *c.Seed
+	}
+	if c.Size != "" {
+		if n, err := fmt.Sscanf(c.Size+" ", "%dx%d ", &r.Width, &r.Height); n != 2 || err != nil || r.Width < 1 || r.Height < 1 {
+			return fmt.Errorf("--size %q: write width and height in pixels, as 128x128", c.Size)
+		}
+	}
+	m, err := openModel(c.Model)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	if r.Prompt, r.Subjects, err = c.subjects(m); err != nil {
+		return err
+	}
+	start := time.Now()
+	results, err := c.draw(ctx, m, r)
+	if err != nil {
+		return err
+	}
+	took := time.Since(start).Round(time.Millisecond)
+	if n := results[0].Truncated; n > 0 {
+		fmt.Fprintf(os.Stderr, "the prompt is too long: its last %d tokens were left out\n", n)
+	}
+	files, err := c.write(results)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "%s: seed %d, %v\n", strings.Join(files, ", "), r.Seed, took)
+	return nil
+}
+
+// subjects reads the concept files and finds them in the prompt.
+func (c *generateCommand) subjects(m *model) (prompt string, subjects []pipeline.Subject, err error) {
+	prompt, uses, err := concept.ParsePrompt(c.Prompt)
+	if err != nil {
+		return "", nil, err
+	}
+	files := map[string]string{} // word → file
+	for _, argument := range c.Concept {
+		path, scale, err := splitScale(argument)
+		if err != nil {
+			return "", nil, err
+		}
+		read, err := concept.Read(path)
+		if err != nil {
+			return "", nil, err
+		}
+		if other, twice := files[read.Word]; twice {
+			return "", nil, fmt.Errorf("%s and %s have the same word <%s>", other, path, read.Word)
+		}
+		files[read.Word] = path
+		i := slices.IndexFunc(uses, func(u concept.Use) bool { return u.Word == read.Word })
+		if i < 0 {
+			return "", nil, fmt.Errorf("%s: the prompt does not name <%s>", path, read.Word)
+		}
+		s, err := m.Subject(read, uses[i].Scale*scale)
+		if err != nil {
+			return "", nil, fmt.Errorf("%s: %w", path, err)
+		}
+		subjects = append(subjects, s)
+	}
+	for _, use := range uses {
+		if files[use.Word] == "" {
+			return "", nil, fmt.Errorf("the prompt names <%s>, and no --concept file has that word", use.Word)
+		}
+	}
+	return prompt, subjects, nil
+}
+
+// splitScale takes FILE[:SCALE] apart.
+func splitScale(argument string) (path string, scale float64, err error) {
+	at := strings.LastIndex(argument, ":")
+	if at < 0 {
+		return argument, 1, nil
+	}
+	scale, err = strconv.ParseFloat(argument[at+1:], 64)
+	if err != nil {
+		return argument, 1, nil // the colon belongs to the name
+	}
+	if !(scale >= -concept.MaxScale && scale <= concept.MaxScale) {
+		return "", 0, fmt.Errorf("--concept %s: the scale must be from -%d to %d", argument, concept.MaxScale, concept.MaxScale)
+	}
+	return argument[:at], scale, nil
+}
+
+// draw makes the pictures, all at once, and shows on a terminal how far they are.
+func (c *generateCommand) draw(ctx context.Context, m *model, r pipeline.Request) ([]*pipeline.Result, error) {
+	results := make([]*pipeline.Result, c.N)
+	stat, err := os.Stderr.Stat()
+	live := err == nil && stat.Mode()&os.ModeCharDevice != 0
+	var mu sync.Mutex
+	done := 0
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range c.N {
+		group.Go(func() (err error) {
+			mine := r
+			mine.Seed += uint64(i)
+			results[i], err = m.Generate(ctx, mine, func(e pipeline.Event) {
+				mu.Lock()
+				defer mu.Unlock()
+				if done++; live {
+					fmt.Fprintf(os.Stderr, "\r%3d %% of %d steps", 100*done/(c.N*e.Steps), c.N*e.Steps)
+				}
+			})
+			return err
+		})
+	}
+	err = group.Wait()
+	if live && done > 0 {
+		fmt.Fprint(os.Stderr, "\r\033[K")
+	}
+	return results, err
+}
+
+// write writes pictures and latents, and returns the names of the files.
+func (c *generateCommand) write(results []*pipeline.Result) ([]string, error) {
+	var pictures []*image.NRGBA
+	for _, r := range results {
+		pictures = append(pictures, r.Image)
+	}
+	if c.Grid {
+		pictures = []*image.NRGBA{grid(pictures)}
+	}
+	var files []string
+	ext := filepath.Ext(c.Out)
+	for i, picture := range pictures {
+		name := c.Out
+		if len(pictures) > 1 {
+			name = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(c.Out, ext), i+1, ext)
+		}
+		if err := writePNG(name, picture); err != nil {
+			return nil, err
+		}
+		files = append(files, name)
+	}
+	if c.LatentsOut == "" {
+		return files, nil
+	}
+	var all []float32
+	var one op.Array
+	for _, r := range results {
+		one = r.Latents
+		all = append(all, one.F32...)
+	}
+	tensor := safetensors.F32(all, append([]int{len(results)}, one.Dims...)...)
+	err := safetensors.Write(c.LatentsOut, map[string]safetensors.Tensor{"latents": tensor}, nil)
+	return append(files, c.LatentsOut), err
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"likeness/encoder"
+	"likeness/encoder/concept"
+	"likeness/models/backend/onnx"
+	"likeness/models/backend/ort"
+	"likeness/models/backend/trace"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/pipeline"
+	"likeness/models/scheduler"
+	"likeness/server/api"
+	"likeness/server/config"
+)
+
+// model is an open model folder on ONNX Runtime, with all that photos and prompts need.
+type model struct {
+	*pipeline.Engine
+	*encoder.Intake
+	base     *pipeline.Model
+	encoder  *encoder.Encoder // nil: the folder has none
+	detector *ort.Session     // nil: none is installed
+	network  *ort.Session     // of the encoder
+}
+
+// openModel opens what the settings name. The caller closes it.
+func openModel(cfg config.Model) (*model, error) {
+	library := ort.LibraryPath()
+	if err := ort.Init(library); err != nil {
+		return nil, err
+	}
+	m := &model{}
+	err := m.open(cfg, filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile))
+	if err != nil {
+		m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *model) open(cfg config.Model, detectorFile string) error {
+	options := ort.Options{Threads: cfg.Threads, Device: cfg.Device}
+	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
+		return openNetwork(name, model, weights, options)
+	}}
+	component, err := openEncoderFolder(cfg.Model)
+	if err != nil {
+		return err
+	}
+	if component != nil {
+		defer component.Close()
+		settings, err := encoder.ParseConfig(component.Config())
+		if err != nil {
+			return fmt.Errorf("%s: %w", component.Path(), err)
+		}
+		backend.Layout = func(unet op.Model) (*op.Layout, error) { return trace.Layout(unet, settings.Rank, settings.IsTarget) }
+	}
+	if m.base, err = pipeline.Open(cfg.Model, backend); err != nil {
+		return err
+	}
+	if component != nil {
+		if err := m.openEncoder(component, options); err != nil {
+			return err
+		}
+	}
+	if err := m.openIntake(detectorFile, options); err != nil {
+		return err
+	}
+	m.Engine = pipeline.NewEngine(m.base, pipeline.EngineConfig{})
+	return nil
+}
+
+// openEncoderFolder opens the encoder of a model folder; nil where there is none.
+func openEncoderFolder(model string) (*checkpoint.Component, error) {
+	dir := filepath.Join(model, "encoder")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return checkpoint.OpenComponent(dir)
+}
+
+func (m *model) openEncoder(component *checkpoint.Component, options ort.Options) error {
+	settings, err := encoder.ParseConfig(component.Config())
+	if err != nil {
+		return fmt.Errorf("%s: %w", component.Path(), err)
+	}
+	if m.network, err = openNetwork("encoder", encoder.Network(settings, m.base.Layout), component, options); err != nil {
+		return err
+	}
+	m.encoder, err = encoder.New(component, m.network, m.base.Layout, m.base.Fingerprint)
+	return err
+}
+
+// openIntake prepares the reading of photos, with a face detector where one is installed.
+func (m *model) openIntake(detectorFile string, options ort.Options) error {
+	var settings encoder.IntakeConfig
+	if m.encoder != nil {
+		settings.Size = m.encoder.Config().ImageSize
+	}
+	if _, err := os.Stat(detectorFile); err == nil {
+		if m.detector, err = ort.OpenFile(detectorFile, ort.Options{Threads: options.Threads}); err != nil {
+			return err
+		}
+		settings.Detector = m.detector
+	}
+	m.Intake = encoder.NewIntake(settings)
+	return nil
+}
+
+func openNetwork(name string, model op.Model, weights *checkpoint.Component, options ort.Options) (*ort.Session, error) {
+	graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
+		info, ok := weights.Info(weight)
+		return onnx.Weight{Info: info.Info, Path: info.Path}, ok
+	}, onnx.Options{Name: name})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
+	}
+	return ort.Open(graph, options)
+}
+
+// Close ends what runs and releases the networks.
+func (m *model) Close() error {
+	var errs []error
+	if m.Engine != nil {
+		errs = append(errs, m.Engine.Close())
+	}
+	if m.base != nil {
+		errs = append(errs, m.base.Close())
+	}
+	for _, session := range []*ort.Session{m.network, m.detector} {
+		if session != nil {
+			errs = append(errs, session.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Encode implements api.ConceptEncoder.
+func (m *model) Encode(ctx context.Context, photos []*encoder.Photo, word, class string) (*concept.Concept, error) {
+	if m.encoder == nil {
+		return nil, api.ErrNoEncoder
+	}
+	return m.encoder.Encode(ctx, photos, word, class)
+}
+
+// Subject implements api.ConceptEncoder.
+func (m *model) Subject(c *concept.Concept, scale float64) (pipeline.Subject, error) {
+	s := pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, Scale: scale}
+	if c.BaseModel != m.base.Fingerprint {
+		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.BaseModel}
+	}
+	if c.WordEmbeddings.Layers > 1 {
+		return s, &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> differ between layers, which this model cannot read", c.Word)}
+	}
+	if m.encoder == nil {
+		return s, nil
+	}
+	var err error
+	s.Offsets, err = m.encoder.Expand(c)
+	return s, err
+}
+
+// describe tells the API what is served: name is the folder's.
+func (m *model) describe(folder string) (api.Model, error) {
+	path, err := filepath.Abs(folder)
+	if err != nil {
+		return api.Model{}, err
+	}
+	d := m.base.Defaults
+	info := api.Model{
+		ID: filepath.Base(path), BaseModel: m.base.Fingerprint, Width: d.Width, Height: d.Height, Steps: d.Steps, GuidanceScale: d.GuidanceScale,
+		Scheduler: d.Scheduler, Schedulers: scheduler.Names(), Class: "face",
+	}
+	if m.encoder != nil {
+		info.Encoder = m.encoder.Version()
+	}
+	return info, nil
+}

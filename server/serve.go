@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"likeness/models/pipeline"
+	"likeness/server/api"
+	"likeness/server/config"
+	"likeness/server/store"
+	"likeness/server/store/bolt"
+	"likeness/server/store/redis"
+	"likeness/web"
+)
+
+// shutdownTime is what running requests get to finish.
+const shutdownTime = 20 * time.Second
+
+type serveCommand struct {
+	config.Serve `embed:""`
+}
+
+// Help is shown by kong.
+func (serveCommand) Help() string {
+	return `Examples:
+
+  server --addr :80 --model ~/models/stable-diffusion-v1-5
+  LIKENESS_STORE=redis://localhost:6379/0 server`
+}
+
+// Run is called by kong. It serves until ctx ends.
+func (c *serveCommand) Run(ctx context.Context) error {
+	log := c.Logger()
+	concepts, err := openStore(c.Store)
+	if err != nil {
+		return err
+	}
+	defer concepts.Close()
+	m, err := openModel(c.Serve.Model)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	info, err := m.describe(c.Serve.Model.Model)
+	if err != nil {
+		return err
+	}
+	var warm atomic.Bool
+	server := api.New(api.Config{
+		Store: concepts, Photos: m, Encoder: m, Generator: m, Model: info, Page: web.Handler(), Log: log,
+		MaxUpload: c.MaxUpload << 20, MaxQueue: c.MaxQueue,
+		Ready: func(context.Context) error {
+			if !warm.Load() {
+				return fmt.Errorf("the networks are being warmed up")
+			}
+			return nil
+		},
+	})
+	return server.Serve(ctx, c.Addr, shutdownTime, func(addr string) {
+		fmt.Printf("Likeness is at http://%s\n", addr)
+		logParts(log, m)
+		go func() {
+			warmUp(ctx, m, log)
+			warm.Store(true)
+		}()
+	})
+}
+
+// logParts says what the model folder and the machine lack.
+func logParts(log *slog.Logger, m *model) {
+	if m.encoder == nil {
+		log.Warn("the model folder has no encoder: no concepts can be made")
+	}
+	if m.detector == nil {
+		log.Warn("no face detector: photos are cropped at their centre; scripts/setup fetches one")
+	}
+}
+
+// warmUp runs every network once, which makes the first request as fast as the ones after it.
+func warmUp(ctx context.Context, m *model, log *slog.Logger) {
+	start := time.Now()
+	if _, err := m.Generate(ctx, pipeline.Request{Prompt: "a face", Steps: 1}, nil); err != nil && ctx.Err() == nil {
+		log.Error("warm-up", "error", err)
+		return
+	}
+	log.Debug("warmed up", "time", time.Since(start))
+}
+
+// openStore opens a store by its URL.
+func openStore(url string) (store.Store, error) {
+	if path, isBolt := strings.CutPrefix(url, "bolt:"); isBolt && path != "" {
+		if rest, inHome := strings.CutPrefix(path, "~/"); inHome {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return nil, fmt.Errorf("concept store %s: %w", url, err)
+			}
+			path = filepath.Join(home, rest)
+		}
+		return bolt.Open(path)
+	}
+	if strings.HasPrefix(url, "redis://") || strings.HasPrefix(url, "rediss://") {
+		return redis.Open(url)
+	}
+	return nil, fmt.Errorf("concept store %q: write bolt:PATH or redis://host:port/number", url)
+}

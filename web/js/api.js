@@ -1,0 +1,63 @@
+// The server's API.
+
+/** An error that the server answered, with its code and the field at fault. */
+export class APIError extends Error {
+  constructor(status, body) {
+    const error = body?.error ?? {};
+    const text = error.message ?? `The server answered ${status}.`;
+    super(text.charAt(0).toUpperCase() + text.slice(1));
+    this.name = "APIError";
+    this.code = error.code;
+    this.param = error.param;
+  }
+}
+
+async function request(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server does not answer. Is it still running?", { cause: error });
+  }
+  if (!response.ok) throw new APIError(response.status, await response.json().catch(() => null));
+  return response;
+}
+
+const json = async (path, options) => (await request(path, options)).json();
+const send = (method, body, signal) => ({ method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal });
+
+export const model = async () => (await json("v1/models")).data[0];
+export const listConcepts = (after) => json(`v1/concepts?limit=20${after ? `&after=${encodeURIComponent(after)}` : ""}`);
+export const changeConcept = (concept, change) => json(concept.url, send("PATCH", change));
+export const deleteConcept = (concept) => json(concept.url, { method: "DELETE" });
+
+/** Makes a concept of photos; it has timings_ms unless it was stored already. */
+export function createConcept(photos, word, name) {
+  const form = new FormData();
+  form.set("word", word);
+  if (name) form.set("name", name);
+  for (const photo of photos) form.append("image", photo);
+  return json("v1/concepts", { method: "POST", body: form });
+}
+
+/** Draws pictures, calling on(event) for each event of the stream until its end. */
+export async function generate(body, on, signal) {
+  const response = await request("v1/images/generations", send("POST", { ...body, stream: true }, signal));
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error("The connection ended before the pictures were finished.");
+    const blocks = (rest + value).split("\n\n");
+    rest = blocks.pop();
+    for (const block of blocks) {
+      const data = block.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6)).join("\n");
+      if (!data) continue;
+      if (data === "[DONE]") return;
+      const event = JSON.parse(data);
+      if (event.error) throw new APIError(response.status, event);
+      on(event);
+    }
+  }
+}

@@ -1,0 +1,41 @@
+// The page, put together.
+import * as api from "./api.js";
+import { activate, addConcept, isTaken, newest, setUpConcepts } from "./concepts.js";
+import { byId } from "./element.js";
+import { setUpGallery } from "./gallery.js";
+import { proposeWord, setUpPhotos } from "./photos.js";
+import { insertWord, replaceWord, setUpPrompt, useConcept } from "./prompt.js";
+import { setUpStudio } from "./studio.js";
+import { complain, toast } from "./toast.js";
+
+const model = api.model();
+model.then((m) => (byId("model").textContent = m.id), complain);
+
+function use(concept) {
+  useConcept(concept);
+  activate(concept);
+}
+
+setUpPrompt(model);
+setUpStudio(model);
+setUpGallery();
+setUpPhotos({
+  model,
+  isTaken,
+  made(concept) {
+    addConcept(concept);
+    use(concept);
+    byId("prompt").focus({ preventScroll: true });
+    if (!concept.timings_ms) toast(`These photos are known already, as <${concept.word}>.`);
+  },
+});
+await setUpConcepts({
+  use(concept) {
+    use(concept);
+    byId("prompt").focus();
+  },
+  insert: insertWord,
+  renamed: (from, concept) => replaceWord(from, concept.word),
+});
+proposeWord(isTaken);
+if (newest()) use(newest());
