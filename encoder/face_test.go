@@ -150,7 +150,7 @@ func TestNoFace(t *testing.T) {
 
 // TestDrawnFaces holds what the thresholds and the portrait's place were chosen by. Found were, of 200 portraits each, plain
 // and in random contexts: illustrations 197 and 194, pencil sketches 198 and 182, pixel art 96 and 45; of 200 pictures of
-// noise none, of 24 photos of things and animals two.
+// noise three, of 24 photos of things and animals one.
 func TestDrawnFaces(t *testing.T) {
 	in, renderer := NewIntake(IntakeConfig{Detector: detector(t)}), portraits.NewRenderer()
 	const n = 60
