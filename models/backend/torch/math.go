@@ -113,6 +113,11 @@ func (b *builder) channelsLast(t *tensor) (*tensor, error) {
 
 func (b *builder) GroupNorm(x op.Value, groups int, weight, bias op.Value, eps float64) (op.Value, error) {
 	t, w, s := x.(*tensor), weight.(*tensor), bias.(*tensor)
+	// With neighbouring channels libtorch's kernel takes ten times as long.
+	t, err := b.call("contiguous", func(out *lib.Ctensor) { lib.AtgContiguous(out, t.c) })
+	if err != nil {
+		return nil, err
+	}
 	return b.result("GroupNorm", func(out *lib.Ctensor) { lib.AtgGroupNorm(out, t.c, int64(groups), w.c, s.c, eps, 0) })
 }
 
