@@ -130,8 +130,8 @@ func (m *Model) check() error {
 		return fmt.Errorf("the tokenizer's context is %d tokens, the text encoder's %d", m.Tokenizer.MaxLength(), text.MaxPositionEmbeddings)
 	case m.Tokenizer.VocabSize() > text.VocabSize:
 		return fmt.Errorf("the tokenizer knows %d tokens, the text encoder %d", m.Tokenizer.VocabSize(), text.VocabSize)
-	case denoiser.SampleSize < 1:
-		return fmt.Errorf("unet: sample_size %d: must be positive", denoiser.SampleSize)
+	case min(denoiser.SampleSize[0], denoiser.SampleSize[1]) < 1:
+		return fmt.Errorf("unet: sample_size %v: must be positive", denoiser.SampleSize)
 	}
 	return m.Defaults.check(m)
 }
@@ -139,8 +139,10 @@ func (m *Model) check() error {
 // Multiple is what width and height in pixels are multiples of: the networks halve them that often.
 func (m *Model) Multiple() int { return m.VAE.Factor() << (len(m.UNet.BlockOutChannels) - 1) }
 
-// Side is the side in pixels of the square pictures that the model was trained on.
-func (m *Model) Side() int { return m.UNet.SampleSize * m.VAE.Factor() }
+// Size is the width and height in pixels of the pictures that the model was trained on.
+func (m *Model) Size() (width, height int) {
+	return m.UNet.SampleSize[1] * m.VAE.Factor(), m.UNet.SampleSize[0] * m.VAE.Factor()
+}
 
 // Close releases the networks.
 func (m *Model) Close() error {

@@ -56,11 +56,12 @@ func readDefaults(dir string) (Defaults, error) {
 
 // check fills in the size and holds that a request of zero fields is valid.
 func (d *Defaults) check(m *Model) error {
+	width, height := m.Size()
 	if d.Width == 0 {
-		d.Width = m.Side()
+		d.Width = width
 	}
 	if d.Height == 0 {
-		d.Height = m.Side()
+		d.Height = height
 	}
 	r := Request{}
 	if err := r.complete(m); err != nil {
@@ -139,7 +140,7 @@ func (r *Request) complete(m *Model) error {
 	fill(&r.Height, d.Height)
 	fill(&r.NegativePrompt, d.NegativePrompt)
 	fill(&r.Scheduler, d.Scheduler)
-	multiple, most := m.Multiple(), maxEnlarged*m.Side()
+	multiple, most := m.Multiple(), maxEnlarged*max(m.Size())
 	for _, side := range []struct {
 		field string
 		value int

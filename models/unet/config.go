@@ -10,7 +10,7 @@ import (
 
 // Config is a UNet2DConditionModel's config.json.
 type Config struct {
-	SampleSize            int      `json:"sample_size"`
+	SampleSize            Size     `json:"sample_size"`
 	InChannels            int      `json:"in_channels"`
 	OutChannels           int      `json:"out_channels"`
 	CenterInputSample     bool     `json:"center_input_sample"`
@@ -34,6 +34,27 @@ type Config struct {
 	// of heads unless num_attention_heads is given.
 	Heads         PerLevel `json:"attention_head_dim"`
 	HeadsOverride PerLevel `json:"num_attention_heads"`
+}
+
+// Size is the height and width of the latents that a network was trained on.
+type Size [2]int
+
+// UnmarshalJSON reads one number for both sides, or a list of the height and the width.
+func (s *Size) UnmarshalJSON(data []byte) error {
+	var list PerLevel
+	if err := json.Unmarshal(data, &list); err != nil || len(list) < 1 || len(list) > 2 {
+		return fmt.Errorf("sample_size: %s is neither a number nor a pair", data)
+	}
+	s[0], s[1] = list[0], list[len(list)-1]
+	return nil
+}
+
+// MarshalJSON writes one number where both sides are equal.
+func (s Size) MarshalJSON() ([]byte, error) {
+	if s[0] == s[1] {
+		return json.Marshal(s[0])
+	}
+	return json.Marshal(s[:])
 }
 
 // PerLevel is a key that holds one number for all levels or a list with one for each.

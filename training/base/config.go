@@ -28,7 +28,8 @@ func Portraits(vocabulary, endOfText, length int) Architecture {
 	v.LatentChannels, v.SampleSize, v.NormNumGroups, v.ForceUpcast, v.MidBlockAddAttn = 12, 128, 8, false, false
 
 	u := &a.UNet
-	u.SampleSize, u.InChannels, u.OutChannels = v.SampleSize/v.Factor(), v.LatentChannels, v.LatentChannels
+	side := v.SampleSize / v.Factor()
+	u.SampleSize, u.InChannels, u.OutChannels = unet.Size{side, side}, v.LatentChannels, v.LatentChannels
 	u.BlockOutChannels, u.LayersPerBlock, u.CrossAttentionDim = []int{96, 160, 224}, unet.PerLevel{1}, unet.PerLevel{128}
 	u.DownBlockTypes = []string{"DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"}
 	u.UpBlockTypes = []string{"CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"}

@@ -32,7 +32,7 @@ type NoisyBatch struct {
 
 // Batch is an empty batch for a UNet.
 func (n *Noise) Batch(size int, cfg unet.Config) *NoisyBatch {
-	dims := []int{size, cfg.InChannels, cfg.SampleSize, cfg.SampleSize}
+	dims := []int{size, cfg.InChannels, cfg.SampleSize[0], cfg.SampleSize[1]}
 	return &NoisyBatch{n, dims, make([]float32, op.Size(dims)), make([]float32, op.Size(dims)), make([]float32, size), make([]float32, size)}
 }
 
@@ -66,7 +66,7 @@ type Noisy struct {
 
 // NoisyInputs declares them.
 func NoisyInputs(s op.Scope, cfg unet.Config) Noisy {
-	dims := []int{-1, cfg.InChannels, cfg.SampleSize, cfg.SampleSize}
+	dims := []int{-1, cfg.InChannels, cfg.SampleSize[0], cfg.SampleSize[1]}
 	return Noisy{s.Input("sample", op.Float32, dims...), s.Input("timestep", op.Float32, -1),
 		s.Input("target", op.Float32, dims...), s.Input("weight", op.Float32, -1)}
 }

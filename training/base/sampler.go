@@ -45,7 +45,7 @@ func (s Sampler) Text(tok *tokenizer.Tokenizer, ids []int64, residual []float32,
 func (s Sampler) Pictures(text op.Array, denoise func(map[string]op.Array) (op.Array, error)) ([]image.Image, error) {
 	n := text.Dims[0] - 1
 	u := s.UNet
-	dims := []int{2 * n, u.InChannels, u.SampleSize, u.SampleSize}
+	dims := []int{2 * n, u.InChannels, u.SampleSize[0], u.SampleSize[1]}
 	size := op.Size(dims[1:])
 	states := make([]float32, 0, 2*n*op.Size(text.Dims[1:]))
 	for range n {
@@ -93,7 +93,7 @@ func (s Sampler) decode(sample []float32, n int) ([]image.Image, error) {
 	for i := range sample {
 		sample[i] = sample[i]/float32(v.ScalingFactor) + float32(v.Shift())
 	}
-	in := map[string]op.Array{"latents": op.Floats(sample, n, v.LatentChannels, s.UNet.SampleSize, s.UNet.SampleSize)}
+	in := map[string]op.Array{"latents": op.Floats(sample, n, v.LatentChannels, s.UNet.SampleSize[0], s.UNet.SampleSize[1])}
 	out, err := s.Engine.Run(vae.Decoder(v), in, s.VAE)
 	if err != nil {
 		return nil, err
