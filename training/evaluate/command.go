@@ -11,7 +11,6 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
-	"time"
 
 	"likeness/encoder"
 	"likeness/models/backend/torch"
@@ -39,7 +38,7 @@ type Command struct {
 	OnlyJudge     bool    `help:"Measure the judge on real renders and no model."`
 	TrainJudge    bool    `help:"Train a judge and use it instead of the bundled one."`
 	JudgeRun      string  `help:"Folder of the judge's run." default:"runs/judge" type:"path"`
-	JudgeMinutes  float64 `help:"Training time of the judge." default:"12"`
+	JudgeSteps    int     `help:"Steps of the judge's training." default:"800"`
 	JudgeBatch    int     `help:"Pictures a step of the judge's training, two of each person." default:"128"`
 	Threads       int     `help:"CPU threads." default:"2"`
 }
@@ -60,9 +59,7 @@ func (c *Command) Run(ctx context.Context, network Network) error {
 		return err
 	}
 	defer params.Free()
-	judge := &Judge{func(pictures op.Array) (map[string]op.Array, error) {
-		return engine.Run(judgeNetwork, map[string]op.Array{"pictures": pictures}, params)
-	}}
+	judge := judgeOn(engine, params)
 
 	var painter *pipeline.Engine
 	var methods []Method
@@ -92,6 +89,12 @@ func (c *Command) Run(ctx context.Context, network Network) error {
 	return report.Write(os.Stdout)
 }
 
+func judgeOn(engine *torch.Engine, weights *torch.Params) *Judge {
+	return &Judge{func(pictures op.Array) (map[string]op.Array, error) {
+		return engine.Run(judgeNetwork, map[string]op.Array{"pictures": pictures}, weights)
+	}}
+}
+
 // judgeWeights are those of a judge trained now, or the bundled ones.
 func (c *Command) judgeWeights(ctx context.Context) (map[string]op.Array, error) {
 	if !c.TrainJudge {
@@ -104,7 +107,7 @@ func (c *Command) judgeWeights(ctx context.Context) (map[string]op.Array, error)
 	defer engine.Close()
 	cfg := loop.Default(c.JudgeRun)
 	cfg.Batch, cfg.LR, cfg.WarmUp, cfg.EMA = c.JudgeBatch, 2e-3, 50, 0.99
-	cfg.Duration = time.Duration(c.JudgeMinutes * float64(time.Minute))
+	cfg.Steps = c.JudgeSteps
 	if err := trainJudge(ctx, engine, cfg); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/draw"
 	"strconv"
+	"strings"
 
 	"likeness/models/op"
 	"likeness/models/pixels"
@@ -107,11 +108,13 @@ func readJudge(f *safetensors.File) (map[string]op.Array, error) {
 	return weights, nil
 }
 
-// writeJudge writes weights in half precision.
+// writeJudge writes the weights that a judge needs after its training, in half precision.
 func writeJudge(path string, weights map[string]op.Array) error {
 	tensors := map[string]safetensors.Tensor{}
 	for name, a := range weights {
-		tensors[name] = safetensors.F16(a.F32, a.Dims...)
+		if !strings.HasPrefix(name, "traits.") {
+			tensors[name] = safetensors.F16(a.F32, a.Dims...)
+		}
 	}
 	return safetensors.Write(path, tensors, map[string]string{"labels": strconv.Itoa(labels())})
 }

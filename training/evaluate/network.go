@@ -23,32 +23,37 @@ func labels() int {
 }
 
 // judgeNetwork is the judge: pictures [B, 3, 128, 128] in -1..1 → embedding [B, 128] of unit length, of who is in the picture, and logits
-// [B, labels()], facet after facet, of the context. The two have no weight in common.
+// [B, labels()], facet after facet, of the context. Training reads known [B, hiddenSize] as well, what the embedding is made from. The two
+// share the first layers, which find edges and colours.
 func judgeNetwork(s op.Scope) map[string]op.Tensor {
-	pictures := s.Input("pictures", op.Float32, -1, 3, portraits.Size, portraits.Size)
+	x := s.Input("pictures", op.Float32, -1, 3, portraits.Size, portraits.Size)
+	shared := s.At("shared")
+	x = nn.Conv2D(shared.At("stem"), x, 3, 64, 4, 4, 0)                               // [B, 64, 32, 32]
+	x = nn.Conv2D(shared.At("down"), norm(shared.At("norm"), x, 64), 64, 96, 3, 2, 1) // [B, 96, 16, 16]
+	x = norm(shared.At("norm_out"), resnet(shared.At("resnet"), x, 96), 96)
+
+	person := summary(s.At("recogniser"), x)
 	return map[string]op.Tensor{
-		"embedding": unit(judgement(s.Component("recogniser"), pictures, embeddingSize), embeddingSize),
-		"logits":    judgement(s.Component("classifier"), pictures, labels()),
+		"known":     person,
+		"embedding": unit(nn.Linear(s.At("recogniser", "out"), person, hiddenSize, embeddingSize, true), embeddingSize),
+		"logits":    nn.Linear(s.At("classifier", "out"), summary(s.At("classifier"), x), hiddenSize, labels(), true),
 	}
 }
 
-// judgement is a small ResNet with flattened places, so that it can see where things are: [B, 3, 128, 128] → [B, out].
-func judgement(s op.Scope, x op.Tensor, out int) op.Tensor {
-	resnet := func(name string, x op.Tensor, channels int) op.Tensor {
-		return nn.Resnet{In: channels, Out: channels, Groups: groups, Eps: eps}.Forward(s.At(name), x, op.Tensor{})
-	}
-	norm := func(name string, x op.Tensor, channels int) op.Tensor {
-		return nn.GroupNorm(s.At(name), x, groups, channels, eps).SiLU()
-	}
-	x = nn.Conv2D(s.At("stem"), x, 3, 24, 3, 2, 1)                        // [B, 24, 64, 64]
-	x = nn.Conv2D(s.At("down1"), norm("norm1", x, 24), 24, 64, 3, 2, 1)   // [B, 64, 32, 32]
-	x = nn.Conv2D(s.At("down2"), norm("norm2", x, 64), 64, 96, 3, 2, 1)   // [B, 96, 16, 16]
-	x = resnet("resnet2", resnet("resnet1", x, 96), 96)                   // [B, 96, 16, 16]
-	x = nn.Conv2D(s.At("down3"), norm("norm3", x, 96), 96, 128, 3, 2, 1)  // [B, 128, 8, 8]
-	x = norm("norm4", resnet("resnet3", x, 128), 128)                     // [B, 128, 8, 8]
-	x = nn.Conv2D(s.At("narrow"), x, 128, 16, 1, 1, 0).Reshape(0, 16*8*8) // [B, 1024]
-	x = nn.Linear(s.At("hidden"), x, 16*8*8, hiddenSize, true).SiLU()
-	return nn.Linear(s.At("out"), x, hiddenSize, out, true)
+// summary flattens places, so that it can see where things are: [B, 96, 16, 16] → [B, hiddenSize].
+func summary(s op.Scope, x op.Tensor) op.Tensor {
+	x = nn.Conv2D(s.At("down"), x, 96, 128, 3, 2, 1)                      // [B, 128, 8, 8]
+	x = norm(s.At("norm"), resnet(s.At("resnet"), x, 128), 128)           // [B, 128, 8, 8]
+	x = nn.Conv2D(s.At("narrow"), x, 128, 24, 1, 1, 0).Reshape(0, 24*8*8) // [B, 1536]
+	return nn.Linear(s.At("hidden"), x, 24*8*8, hiddenSize, true).SiLU()
+}
+
+func resnet(s op.Scope, x op.Tensor, channels int) op.Tensor {
+	return nn.Resnet{In: channels, Out: channels, Groups: groups, Eps: eps}.Forward(s, x, op.Tensor{})
+}
+
+func norm(s op.Scope, x op.Tensor, channels int) op.Tensor {
+	return nn.GroupNorm(s, x, groups, channels, eps).SiLU()
 }
 
 // unit scales rows of x [B, size] to length one.

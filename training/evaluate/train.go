@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 
 	"likeness/models/backend/torch"
+	"likeness/models/nn"
 	"likeness/models/op"
 	"likeness/models/pixels"
 	"likeness/training/loop"
@@ -19,6 +20,7 @@ const (
 	persons     = 1 << 20
 
 	temperature = 0.1
+	traitWeight = 20
 )
 
 // trainJudge trains a judge in the run folder cfg.Dir. A batch is cfg.Batch pictures, two of each person.
@@ -27,7 +29,7 @@ func trainJudge(ctx context.Context, engine *torch.Engine, cfg loop.Config) erro
 	cfg.Batch -= cfg.Batch % 2
 	return loop.Train(ctx, engine, cfg, loop.Task{
 		Model: judgeLoss(cfg.Batch),
-		Init:  func() (map[string]op.Array, error) { return loop.Init(judgeNetwork, 5, ".conv2.weight") },
+		Init:  func() (map[string]op.Array, error) { return loop.Init(judgeLoss(cfg.Batch), 5, ".conv2.weight") },
 		Batch: func(r *rand.Rand, _ float64) (map[string]op.Array, error) {
 			return judgeInputs(renderer, cfg.Batch, r), nil
 		},
@@ -38,13 +40,16 @@ func judgeInputs(renderer *portraits.Renderer, batch int, r *rand.Rand) map[stri
 	const size = 3 * portraits.Size * portraits.Size
 	planes := make([]float32, batch*size)
 	truth := make([]float32, batch*labels())
+	who := make([]float32, batch*numTraits)
 	soft := softener{scratch: make([]float32, portraits.Size*portraits.Size)}
 	for i := 0; i < batch; i += 2 {
 		id := portraits.Train.Identity(firstPerson + r.IntN(persons))
+		known := traits(id)
 		for j := i; j < i+2; j++ {
 			c := portraits.NewContext(r)
 			pixels.Planes(planes[j*size:], renderer.Draw(id, c))
 			soft.apply(planes[j*size:][:size], r)
+			copy(who[j*len(known):], known)
 			at := j * labels()
 			for f, facet := range portraits.LabelNames {
 				truth[at+c.Labels()[f]] = 1
@@ -55,11 +60,12 @@ func judgeInputs(renderer *portraits.Renderer, batch int, r *rand.Rand) map[stri
 	return map[string]op.Array{
 		"pictures": op.Floats(planes, batch, 3, portraits.Size, portraits.Size),
 		"truth":    op.Floats(truth, batch, labels()),
+		"traits":   op.Floats(who, batch, numTraits),
 	}
 }
 
 // judgeLoss is the contrastive loss NT-Xent (Chen et al., 2020, equation 1) of the embeddings, pictures 2i and 2i+1 showing one person, plus
-// the mean cross-entropy of the facets.
+// the mean cross-entropy of the facets. That the person's traits can be read from what the embedding is made from is a help on the way.
 func judgeLoss(batch int) op.Model {
 	self, other := make([]float32, batch*batch), make([]float32, batch*batch)
 	for i := range batch {
@@ -86,6 +92,10 @@ func judgeLoss(batch int) op.Model {
 			context, at = entropy, at+n
 		}
 		context = context.Scale(1 / float64(len(portraits.LabelNames)))
-		return map[string]op.Tensor{"loss": identity.Add(context), "identity": identity, "context": context}
+
+		miss := nn.Linear(s.At("traits"), out["known"], hiddenSize, numTraits, true).Sub(s.Input("traits", op.Float32, -1, numTraits))
+		traits := miss.Mul(miss).Mean(0, 1).Reshape(1)
+		loss := identity.Add(context).Add(traits.Scale(traitWeight))
+		return map[string]op.Tensor{"loss": loss, "identity": identity, "context": context, "traits": traits}
 	}
 }

@@ -1,0 +1,31 @@
+package evaluate
+
+import (
+	"reflect"
+
+	"likeness/training/portraits"
+)
+
+// traits are a person's traits as numbers: floats as they are, bools as 0 or 1, categories as one of maxValues.
+func traits(id portraits.Identity) []float32 {
+	var all []float32
+	v := reflect.ValueOf(id)
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.Float64:
+			all = append(all, float32(f.Float()))
+		case reflect.Bool:
+			all = append(all, map[bool]float32{true: 1}[f.Bool()])
+		default:
+			one := make([]float32, maxValues)
+			one[f.Int()] = 1
+			all = append(all, one...)
+		}
+	}
+	return all
+}
+
+// maxValues is how many values a category has at most.
+const maxValues = 16
+
+var numTraits = len(traits(portraits.Identity{}))
