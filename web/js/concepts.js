@@ -58,6 +58,7 @@ export function addConcept(concept) {
   item.classList.add("fresh");
   byId("concepts").prepend(item);
   update();
+  item.scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
 function facts(concept) {

@@ -63,6 +63,7 @@ function show(tiles) {
   byId("generate").disabled = true;
   byId("cancel").hidden = false;
   setState("Starting…");
+  byId("result").scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
 const setState = (text) => (byId("state").textContent = text);
