@@ -115,13 +115,19 @@ func read(t testing.TB, f *safetensors.File, name string) op.Array {
 
 func zeros(dims ...int) op.Array { return op.Floats(make([]float32, op.Size(dims)), dims...) }
 
+// open opens a session of one thread, which a busy machine does not slow down as much as several that wait for each other.
 func open(t testing.TB, model op.Model, weights onnx.Weights) *ort.Session {
+	t.Helper()
+	return openThreads(t, model, weights, 1)
+}
+
+func openThreads(t testing.TB, model op.Model, weights onnx.Weights, threads int) *ort.Session {
 	t.Helper()
 	g, err := onnx.Emit(model, weights, onnx.Options{Name: t.Name()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := ort.Open(g, ort.Options{Threads: 2})
+	s, err := ort.Open(g, ort.Options{Threads: threads})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,11 +16,11 @@ import (
 	"likeness/models/unet"
 )
 
-// denoiser is a UNet of 16 M parameters for 16×16 latents, with offsets of rank 4 on all attention projections.
-func denoiser(t testing.TB) (cfg unet.Config, layout *op.Layout, weights map[string]op.Array) {
+// denoiser is a UNet of three levels for 16×16 latents, with offsets of rank 4 on all attention projections.
+func denoiser(t testing.TB, widths ...int) (cfg unet.Config, layout *op.Layout, weights map[string]op.Array) {
 	cfg = unet.Default()
 	cfg.InChannels, cfg.OutChannels = 8, 8
-	cfg.BlockOutChannels, cfg.LayersPerBlock, cfg.CrossAttentionDim = []int{96, 160, 224}, unet.PerLevel{1}, unet.PerLevel{128}
+	cfg.BlockOutChannels, cfg.LayersPerBlock, cfg.CrossAttentionDim = widths, unet.PerLevel{1}, unet.PerLevel{128}
 	cfg.DownBlockTypes = []string{"DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"}
 	cfg.UpBlockTypes = []string{"CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"}
 	list, err := trace.Weights(unet.New(cfg, nil))
@@ -64,7 +64,7 @@ func step(batch, size int) map[string]op.Array {
 // TestOffsets: zero offsets are the base model bit for bit, in a batch with a concept too; offsets of two concepts that are summed in
 // one sample act, and a sample does not feel its neighbours.
 func TestOffsets(t *testing.T) {
-	cfg, layout, weights := denoiser(t)
+	cfg, layout, weights := denoiser(t, 32, 32, 64)
 	base, personal := open(t, unet.New(cfg, nil), onnx.FromArrays(weights)), open(t, unet.New(cfg, layout), onnx.FromArrays(weights))
 	n := layout.Size()
 	plain := run(t, base, step(2, 0))["noise_pred"]
@@ -92,11 +92,12 @@ func TestOffsets(t *testing.T) {
 	within(t, "a concept and an empty one", two, mixed, 1e-4)
 }
 
-// BenchmarkUNet is a step of 1, 2 and 8 samples without offsets and with another concept for each sample. The two are measured in turn,
-// and offsets/none is the ratio of their fastest steps.
+// BenchmarkUNet is a step of a UNet of 16 M parameters over 1, 2 and 8 samples, without offsets and with another concept for each
+// sample. The two are measured in turn, and offsets/none is the ratio of their fastest steps.
 func BenchmarkUNet(b *testing.B) {
-	cfg, layout, weights := denoiser(b)
-	base, personal := open(b, unet.New(cfg, nil), onnx.FromArrays(weights)), open(b, unet.New(cfg, layout), onnx.FromArrays(weights))
+	cfg, layout, weights := denoiser(b, 96, 160, 224)
+	base := openThreads(b, unet.New(cfg, nil), onnx.FromArrays(weights), 0)
+	personal := openThreads(b, unet.New(cfg, layout), onnx.FromArrays(weights), 0)
 	for _, batch := range []int{1, 2, 8} {
 		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
 			none, offsets := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
