@@ -3,6 +3,7 @@
 package torch
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -123,6 +124,19 @@ func (b *builder) products(vs ...op.Value) ([]*tensor, error) {
 		if out[i], err = b.product(v); err != nil {
 			return nil, err
 		}
+	}
+	return out, nil
+}
+
+// operands are tensors none of which may be left out.
+func operands(vs ...op.Value) ([]*tensor, error) {
+	out := make([]*tensor, len(vs))
+	for i, v := range vs {
+		t, ok := v.(*tensor)
+		if !ok {
+			return nil, errors.New("an operand is missing")
+		}
+		out[i] = t
 	}
 	return out, nil
 }

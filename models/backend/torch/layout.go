@@ -16,7 +16,7 @@ func (b *builder) Reshape(x, like op.Value, dims ...int) (op.Value, error) {
 	if like != nil {
 		from = like.(*tensor).dims
 	}
-	shape := make([]int64, len(dims))
+	shape := make([]int64, len(dims)+1) // libtch reads the address of the first, also of none
 	for i, d := range dims {
 		if d == 0 {
 			if i >= len(from) {
@@ -26,7 +26,7 @@ func (b *builder) Reshape(x, like op.Value, dims ...int) (op.Value, error) {
 		}
 		shape[i] = int64(d)
 	}
-	return b.result("Reshape", func(out *lib.Ctensor) { lib.AtgReshape(out, t.c, shape, len(shape)) })
+	return b.result("Reshape", func(out *lib.Ctensor) { lib.AtgReshape(out, t.c, shape, len(dims)) })
 }
 
 func (b *builder) Transpose(x op.Value, perm ...int) (op.Value, error) {
@@ -93,11 +93,11 @@ func (b *builder) Gather(x, indices op.Value) (op.Value, error) {
 
 func (b *builder) Expand(x, like op.Value) (op.Value, error) {
 	t, to := x.(*tensor), like.(*tensor)
-	shape := make([]int64, len(to.dims))
+	shape := make([]int64, len(to.dims)+1)
 	for i, d := range to.dims {
 		shape[i] = int64(d)
 	}
-	return b.result("Expand", func(out *lib.Ctensor) { lib.AtgExpand(out, t.c, shape, len(shape), 0) })
+	return b.result("Expand", func(out *lib.Ctensor) { lib.AtgExpand(out, t.c, shape, len(to.dims), 0) })
 }
 
 func (b *builder) Pad(x op.Value, left, right, top, bottom int) (op.Value, error) {

@@ -41,7 +41,11 @@ func (b *builder) Binary(k op.BinaryOp, v, w op.Value) (op.Value, error) {
 	if !ok {
 		return nil, fmt.Errorf("unknown function %d", k)
 	}
-	x, y := v.(*tensor), w.(*tensor)
+	t, err := operands(v, w)
+	if err != nil {
+		return nil, err
+	}
+	x, y := t[0], t[1]
 	if (x.kind == kindInt64) != (y.kind == kindInt64) || (x.kind == kindBool) != (y.kind == kindBool) {
 		return nil, fmt.Errorf("tensors of different types")
 	}
@@ -112,19 +116,28 @@ func (b *builder) channelsLast(t *tensor) (*tensor, error) {
 }
 
 func (b *builder) GroupNorm(x op.Value, groups int, weight, bias op.Value, eps float64) (op.Value, error) {
-	t, w, s := x.(*tensor), weight.(*tensor), bias.(*tensor)
-	// With neighbouring channels libtorch's kernel takes ten times as long.
-	t, err := b.call("contiguous", func(out *lib.Ctensor) { lib.AtgContiguous(out, t.c) })
+	t, err := operands(x, weight, bias)
 	if err != nil {
 		return nil, err
 	}
-	return b.result("GroupNorm", func(out *lib.Ctensor) { lib.AtgGroupNorm(out, t.c, int64(groups), w.c, s.c, eps, 0) })
+	// With neighbouring channels libtorch's kernel takes ten times as long.
+	image, err := b.call("contiguous", func(out *lib.Ctensor) { lib.AtgContiguous(out, t[0].c) })
+	if err != nil {
+		return nil, err
+	}
+	return b.result("GroupNorm", func(out *lib.Ctensor) { lib.AtgGroupNorm(out, image.c, int64(groups), t[1].c, t[2].c, eps, 0) })
 }
 
 func (b *builder) LayerNorm(x, weight, bias op.Value, eps float64) (op.Value, error) {
-	t, w, s := x.(*tensor), weight.(*tensor), bias.(*tensor)
-	shape := []int64{int64(w.dims[0])}
-	return b.result("LayerNorm", func(out *lib.Ctensor) { lib.AtgLayerNorm(out, t.c, shape, 1, w.c, s.c, eps, 0) })
+	t, err := operands(x, weight, bias)
+	if err != nil {
+		return nil, err
+	}
+	if len(t[1].dims) != 1 {
+		return nil, fmt.Errorf("weight of dims %v", t[1].dims)
+	}
+	shape := []int64{int64(t[1].dims[0])}
+	return b.result("LayerNorm", func(out *lib.Ctensor) { lib.AtgLayerNorm(out, t[0].c, shape, 1, t[1].c, t[2].c, eps, 0) })
 }
 
 func (b *builder) Softmax(x op.Value, dim int) (op.Value, error) {
@@ -226,9 +239,12 @@ func (b *builder) ArgMax(x op.Value, dim int) (op.Value, error) {
 }
 
 func (b *builder) Where(cond, x, y op.Value) (op.Value, error) {
-	c, t, u := cond.(*tensor), x.(*tensor), y.(*tensor)
-	if c.kind != kindBool {
+	t, err := operands(cond, x, y)
+	if err != nil {
+		return nil, err
+	}
+	if t[0].kind != kindBool {
 		return nil, fmt.Errorf("the condition is no bool tensor")
 	}
-	return b.result("Where", func(out *lib.Ctensor) { lib.AtgWhereSelf(out, c.c, t.c, u.c) })
+	return b.result("Where", func(out *lib.Ctensor) { lib.AtgWhereSelf(out, t[0].c, t[1].c, t[2].c) })
 }
