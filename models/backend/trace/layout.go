@@ -80,14 +80,17 @@ func (b *builder) Concat(dim int, xs ...op.Value) (op.Value, error) {
 	if len(xs) == 0 {
 		return nil, fmt.Errorf("of nothing")
 	}
-	first := xs[0].(shape)
+	all, err := shapes(xs...)
+	if err != nil {
+		return nil, err
+	}
+	first := all[0]
 	at, err := axis(first, dim)
 	if err != nil {
 		return nil, err
 	}
 	out := slices.Clone(first.dims)
-	for _, x := range xs[1:] {
-		s := x.(shape)
+	for _, s := range all[1:] {
 		if s.dt != first.dt || len(s.dims) != len(out) {
 			return nil, fmt.Errorf("of dims %v and %v", public(out), public(s.dims))
 		}
@@ -122,7 +125,11 @@ func (b *builder) Slice(x op.Value, dim, start, end int) (op.Value, error) {
 }
 
 func (b *builder) Gather(x, indices op.Value) (op.Value, error) {
-	s, at := x.(shape), indices.(shape)
+	v, err := shapes(x, indices)
+	if err != nil {
+		return nil, err
+	}
+	s, at := v[0], v[1]
 	if at.dt != op.Int64 || len(s.dims) == 0 {
 		return nil, fmt.Errorf("of dims %v by %v", public(s.dims), at.dt)
 	}
@@ -130,7 +137,11 @@ func (b *builder) Gather(x, indices op.Value) (op.Value, error) {
 }
 
 func (b *builder) Expand(x, like op.Value) (op.Value, error) {
-	s, to := x.(shape), like.(shape)
+	v, err := shapes(x, like)
+	if err != nil {
+		return nil, err
+	}
+	s, to := v[0], v[1]
 	dims, err := b.broadcast(s.dims, to.dims)
 	if err != nil || len(dims) != len(to.dims) {
 		return nil, fmt.Errorf("dims %v to %v", public(s.dims), public(to.dims))

@@ -16,7 +16,11 @@ func (b *builder) Unary(k op.UnaryOp, x op.Value) (op.Value, error) {
 }
 
 func (b *builder) Binary(k op.BinaryOp, x, y op.Value) (op.Value, error) {
-	s, t := x.(shape), y.(shape)
+	v, err := shapes(x, y)
+	if err != nil {
+		return nil, err
+	}
+	s, t := v[0], v[1]
 	if s.dt != t.dt || s.dt == op.Bool {
 		return nil, fmt.Errorf("of %v and %v", s.dt, t.dt)
 	}
@@ -161,7 +165,11 @@ func (b *builder) ArgMax(x op.Value, dim int) (op.Value, error) {
 }
 
 func (b *builder) Where(cond, x, y op.Value) (op.Value, error) {
-	c, s, t := cond.(shape), x.(shape), y.(shape)
+	v, err := shapes(cond, x, y)
+	if err != nil {
+		return nil, err
+	}
+	c, s, t := v[0], v[1], v[2]
 	if c.dt != op.Bool || s.dt != t.dt {
 		return nil, fmt.Errorf("picks of %v by %v and %v", c.dt, s.dt, t.dt)
 	}

@@ -108,16 +108,30 @@ func axis(s shape, i int) (int, error) {
 	return (i + len(s.dims)) % len(s.dims), nil
 }
 
-var errFloat = errors.New("wants float32 tensors")
+var (
+	errFloat   = errors.New("wants float32 tensors")
+	errMissing = errors.New("an operand is missing")
+)
 
-func floats(vs ...op.Value) ([]shape, error) {
+// shapes are operands none of which may be left out.
+func shapes(vs ...op.Value) ([]shape, error) {
 	out := make([]shape, len(vs))
 	for i, v := range vs {
-		if out[i] = v.(shape); out[i].dt != op.Float32 {
-			return nil, errFloat
+		s, ok := v.(shape)
+		if !ok {
+			return nil, errMissing
 		}
+		out[i] = s
 	}
 	return out, nil
+}
+
+func floats(vs ...op.Value) ([]shape, error) {
+	out, err := shapes(vs...)
+	if err == nil && slices.ContainsFunc(out, func(s shape) bool { return s.dt != op.Float32 }) {
+		err = errFloat
+	}
+	return out, err
 }
 
 // same tells whether two dimensions may be equal.
