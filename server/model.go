@@ -49,7 +49,11 @@ func openModel(cfg config.Model) (*model, error) {
 func (m *model) open(cfg config.Model, detectorFile string) error {
 	options := ort.Options{Threads: cfg.Threads, Device: cfg.Device}
 	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		return openNetwork(name, model, weights, options)
+		session, err := openNetwork(name, model, weights, options)
+		if err != nil {
+			return nil, err // and no nil *Session in the interface
+		}
+		return session, nil
 	}}
 	component, err := openEncoderFolder(cfg.Model)
 	if err != nil {

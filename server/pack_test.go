@@ -22,8 +22,12 @@ import (
 	"likeness/web"
 )
 
-// TestMain loads ONNX Runtime: without it no test here means anything.
+// TestMain loads ONNX Runtime: without it no test here means anything. See asCommand.
 func TestMain(m *testing.M) {
+	if os.Getenv(asCommand) != "" {
+		main()
+		return
+	}
 	if err := ort.Init(ort.LibraryPath()); err != nil {
 		os.Stderr.WriteString(err.Error() + "\n")
 		os.Exit(1)

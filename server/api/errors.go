@@ -101,7 +101,11 @@ func photoProblem(e *encoder.PhotoError, message string) *problem {
 
 func requestProblem(e *pipeline.InvalidError) *problem {
 	if e.Field == "prompt" { // well written, but not to be followed
-		return &problem{http.StatusUnprocessableEntity, "invalid_prompt", e.Field, "prompt " + e.Reason}
+		message := "prompt " + e.Reason
+		if e.Err != nil {
+			message = e.Err.Error()
+		}
+		return &problem{http.StatusUnprocessableEntity, "invalid_prompt", e.Field, message}
 	}
 	return &problem{http.StatusBadRequest, "invalid_parameter", e.Field, e.Field + " " + e.Reason}
 }
