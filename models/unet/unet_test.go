@@ -64,7 +64,7 @@ func TestOffsets(t *testing.T) {
 	io["offsets"] = packed
 	got := predict(t, model, weights, io)
 	for sample := range 2 {
-		changed := merge(weights, layout, packed.F32[2*sample*n:2*(sample+1)*n])
+		changed := optest.Merge(weights, layout, packed.F32[2*sample*n:2*(sample+1)*n])
 		want := predict(t, unet.New(cfg, nil), changed, io)
 		row := op.Size(want.Dims[1:])
 		part := func(a op.Array) op.Array { return op.Floats(a.F32[sample*row:(sample+1)*row], want.Dims[1:]...) }
@@ -73,30 +73,6 @@ func TestOffsets(t *testing.T) {
 			t.Errorf("sample %d: the offsets change nothing", sample)
 		}
 	}
-}
-
-// merge adds one sample's offsets, of several concepts, to the weights.
-func merge(weights map[string]op.Array, layout *op.Layout, packed []float32) map[string]op.Array {
-	merged := map[string]op.Array{}
-	for name, a := range weights {
-		merged[name] = a
-	}
-	for _, target := range layout.Targets() {
-		name := target.Path + ".weight"
-		w := append([]float32(nil), weights[name].F32...) // [Out, In]
-		down, up, _ := layout.Span(target.Path)
-		for start := 0; start < len(packed); start += layout.Size() {
-			for r := range layout.Rank {
-				for o := range target.Out {
-					for i := range target.In {
-						w[o*target.In+i] += packed[start+down+r*target.In+i] * packed[start+up+r*target.Out+o]
-					}
-				}
-			}
-		}
-		merged[name] = op.Floats(w, target.Out, target.In)
-	}
-	return merged
 }
 
 // TestMissingWeight names the module and the weight that the checkpoint lacks.

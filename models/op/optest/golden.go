@@ -1,6 +1,7 @@
 package optest
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -65,4 +66,25 @@ func Manifest(t testing.TB, weights map[string]op.Array, models ...op.Model) {
 			t.Errorf("weight %s: the model has none of this name", name)
 		}
 	}
+}
+
+// Merge returns the weights with one sample's packed offsets, of several concepts, added to them.
+func Merge(weights map[string]op.Array, layout *op.Layout, packed []float32) map[string]op.Array {
+	merged := maps.Clone(weights)
+	for _, target := range layout.Targets() {
+		name := target.Path + ".weight"
+		w := slices.Clone(weights[name].F32) // [Out, In]
+		down, up, _ := layout.Span(target.Path)
+		for start := 0; start < len(packed); start += layout.Size() {
+			for r := range layout.Rank {
+				for o := range target.Out {
+					for i := range target.In {
+						w[o*target.In+i] += packed[start+down+r*target.In+i] * packed[start+up+r*target.Out+o]
+					}
+				}
+			}
+		}
+		merged[name] = op.Floats(w, target.Out, target.In)
+	}
+	return merged
 }
