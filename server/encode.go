@@ -40,7 +40,7 @@ func (c *encodeCommand) Run(ctx context.Context) error {
 	if c.Out == "" {
 		c.Out = c.Word + ".safetensors"
 	}
-	m, err := openModel(c.Model)
+	m, err := openModel(c.Model, 1)
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ func (c *generateCommand) Run(ctx context.Context) error {
 			return fmt.Errorf("--size %q: write width and height in pixels, as 128x128", c.Size)
 		}
 	}
-	m, err := openModel(c.Model)
+	m, err := openModel(c.Model, c.N)
 	if err != nil {
 		return err
 	}

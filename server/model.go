@@ -31,14 +31,14 @@ type model struct {
 	network  *ort.Session     // of the encoder
 }
 
-// openModel opens what the settings name. The caller closes it.
-func openModel(cfg config.Model) (*model, error) {
+// openModel opens what the settings name, for up to maxQueue pictures at a time. The caller closes it.
+func openModel(cfg config.Model, maxQueue int) (*model, error) {
 	library := ort.LibraryPath()
 	if err := ort.Init(library); err != nil {
 		return nil, err
 	}
 	m := &model{}
-	err := m.open(cfg, filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile))
+	err := m.open(cfg, maxQueue, filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile))
 	if err != nil {
 		m.Close()
 		return nil, err
@@ -46,7 +46,7 @@ func openModel(cfg config.Model) (*model, error) {
 	return m, nil
 }
 
-func (m *model) open(cfg config.Model, detectorFile string) error {
+func (m *model) open(cfg config.Model, maxQueue int, detectorFile string) error {
 	options := ort.Options{Threads: cfg.Threads, Device: cfg.Device}
 	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
 		session, err := openNetwork(name, model, weights, options)
@@ -78,7 +78,7 @@ func (m *model) open(cfg config.Model, detectorFile string) error {
 	if err := m.openIntake(detectorFile, options); err != nil {
 		return err
 	}
-	m.Engine = pipeline.NewEngine(m.base, pipeline.EngineConfig{})
+	m.Engine = pipeline.NewEngine(m.base, pipeline.EngineConfig{MaxQueued: maxQueue})
 	return nil
 }
 

@@ -103,7 +103,7 @@ func writeEncoder(t *testing.T, dir string, cfg encoder.Config, base unet.Config
 // serve serves a model folder as the command does, with a store of its own, and returns the address.
 func serve(t *testing.T, folder string) string {
 	t.Helper()
-	m, err := openModel(config.Model{Model: folder, Threads: 2})
+	m, err := openModel(config.Model{Model: folder, Threads: 2}, 64)
 	if err != nil {
 		t.Fatal(err)
 	}

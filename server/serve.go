@@ -42,7 +42,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer concepts.Close()
-	m, err := openModel(c.Serve.Model)
+	m, err := openModel(c.Serve.Model, c.MaxQueue+1) // and the warm-up
 	if err != nil {
 		return err
 	}

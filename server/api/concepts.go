@@ -67,10 +67,10 @@ func (s *Server) answerConcept(c echo.Context, status int, stored *concept.Conce
 // createConcept is POST /v1/concepts. Photos that were encoded before, under the same word, class and model, give the
 // stored concept back.
 func (s *Server) createConcept(c echo.Context) error {
-	if _, err := s.encoding.admit(1); err != nil {
+	if _, err := s.uploading.admit(1); err != nil {
 		return err
 	}
-	defer s.encoding.leave()
+	defer s.uploading.leave()
 	u, err := s.readUpload(c)
 	if err != nil {
 		return err
@@ -106,14 +106,8 @@ func (s *Server) encode(ctx context.Context, u *upload, hash string, timings *ma
 			return c, nil
 		}
 	}
-	var made *concept.Concept
 	clock := newStopwatch()
-	err = s.encoding.run(ctx, func() error {
-		clock.lap("queue")
-		var err error
-		made, err = s.runEncoder(ctx, u, clock)
-		return err
-	})
+	made, err := s.runEncoder(ctx, u, clock)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +120,13 @@ func (s *Server) encode(ctx context.Context, u *upload, hash string, timings *ma
 	return made, nil
 }
 
+// runEncoder reads the photos of an upload and encodes them, when it is its turn.
 func (s *Server) runEncoder(ctx context.Context, u *upload, clock *stopwatch) (*concept.Concept, error) {
+	if err := s.encoding.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
+	defer s.encoding.Release(1)
+	clock.lap("queue")
 	var photos []*encoder.Photo
 	for i, data := range u.photos {
 		photo, err := s.Photos.Read(ctx, data)

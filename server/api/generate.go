@@ -38,7 +38,7 @@ type progressEvent struct {
 	Index int    `json:"index"`
 	Step  int    `json:"step"` // 0: waiting
 	Steps int    `json:"steps"`
-	Queue int    `json:"queue"` // pictures to be started before this one
+	Queue int    `json:"queue"` // unfinished pictures that were asked for before
 }
 
 type partialEvent struct {
@@ -66,12 +66,12 @@ func (s *Server) generate(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ahead, err := s.drawing.admit(d.n)
+	before, err := s.drawing.admit(d.n)
 	if err != nil {
 		return err
 	}
 	if d.stream {
-		return s.stream(c, d, ahead)
+		return s.stream(c, d, before)
 	}
 	clock := newStopwatch()
 	made, err := s.draw(c.Request().Context(), d, s.finish(c, d), func(event) {})
@@ -105,26 +105,23 @@ func (s *Server) draw(ctx context.Context, d *drawing, finish func(*image.NRGBA)
 			defer s.drawing.leave()
 			defer recoverError(&err)
 			clock := newStopwatch()
-			return s.drawing.run(ctx, func() error {
-				clock.lap("queue")
-				r := d.request
-				r.Seed += uint64(i)
-				result, err := s.Generator.Generate(ctx, r, d.reporter(i, report))
-				if err != nil {
-					return err
-				}
-				clock.lap("generate")
-				clock.add("text", result.Timings.Text)
-				clock.add("denoise", result.Timings.Denoise)
-				clock.add("decode", result.Timings.Decode)
-				if made[i], err = finish(result.Image); err != nil {
-					return err
-				}
-				clock.lap("png")
-				made[i].Seed, made[i].Dropped, made[i].Timings = r.Seed, result.Truncated, clock.total()
-				report(event{eventCompleted, completedEvent{eventCompleted, i, time.Now().Unix(), d.size(), "png", made[i]}})
-				return nil
-			})
+			r := d.request
+			r.Seed += uint64(i)
+			result, err := s.Generator.Generate(ctx, r, d.reporter(i, report))
+			if err != nil {
+				return err
+			}
+			clock.lap("generate")
+			clock.add("text", result.Timings.Text)
+			clock.add("denoise", result.Timings.Denoise)
+			clock.add("decode", result.Timings.Decode)
+			if made[i], err = finish(result.Image); err != nil {
+				return err
+			}
+			clock.lap("png")
+			made[i].Seed, made[i].Dropped, made[i].Timings = r.Seed, result.Truncated, clock.total()
+			report(event{eventCompleted, completedEvent{eventCompleted, i, time.Now().Unix(), d.size(), "png", made[i]}})
+			return nil
 		})
 	}
 	err := group.Wait()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/sync/semaphore"
 	"golang.org/x/sync/singleflight"
 
 	"likeness/encoder"
@@ -58,18 +59,14 @@ type Config struct {
 	Ready     func(ctx context.Context) error // what /readyz asks besides the store; nil: nothing
 	Log       *slog.Logger
 
-	MaxUpload  int64         // bytes of an upload with all its photos; 32 MiB
-	MaxRunning int           // pictures being made at once; 8
-	MaxQueue   int           // pictures admitted and not finished; one more is answered 429; 64
-	Timeout    time.Duration // of one request; 5 minutes
+	MaxUpload int64         // bytes of an upload with all its photos; 32 MiB
+	MaxQueue  int           // pictures asked for and not finished; one more is answered 429; 64
+	Timeout   time.Duration // of one request; 5 minutes
 }
 
 func (c Config) withDefaults() Config {
 	if c.MaxUpload == 0 {
 		c.MaxUpload = 32 << 20
-	}
-	if c.MaxRunning == 0 {
-		c.MaxRunning = 8
 	}
 	if c.MaxQueue == 0 {
 		c.MaxQueue = 64
@@ -93,8 +90,9 @@ const (
 type Server struct {
 	Config
 	echo      *echo.Echo
-	drawing   *queue
-	encoding  *queue
+	drawing   *queue // of pictures; whose turn it is, the Generator decides
+	uploading *queue
+	encoding  *semaphore.Weighted
 	pictures  *pictures
 	encodings singleflight.Group // uploads of the same photos at the same moment share one run
 }
@@ -102,8 +100,9 @@ type Server struct {
 // New makes a Server.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg.withDefaults(), echo: echo.New()}
-	s.drawing = newQueue("pictures", s.MaxRunning, s.MaxQueue)
-	s.encoding = newQueue("uploads", maxEncodings, maxUploads)
+	s.drawing = &queue{name: "pictures", limit: s.MaxQueue}
+	s.uploading = &queue{name: "uploads", limit: maxUploads}
+	s.encoding = semaphore.NewWeighted(maxEncodings)
 	s.pictures = newPictures(pictureMemory, pictureLife)
 	s.echo.HTTPErrorHandler = s.answerError
 	s.echo.JSONSerializer = plainJSON{}

@@ -48,7 +48,7 @@ func (s *eventStream) send(e event) error {
 
 // stream answers an admitted drawing with events as they happen, and [DONE]. An error after the first event is an event
 // too.
-func (s *Server) stream(c echo.Context, d *drawing, ahead int) error {
+func (s *Server) stream(c echo.Context, d *drawing, before int) error {
 	ctx, cancel := context.WithCancel(c.Request().Context())
 	defer cancel() // a client that went away needs no pictures
 	// Every event has room, so that no one who reports waits for the client.
@@ -61,7 +61,7 @@ func (s *Server) stream(c echo.Context, d *drawing, ahead int) error {
 	}()
 	out := newEventStream(c)
 	for i := range d.n {
-		if err := out.send(event{eventProgress, progressEvent{eventProgress, i, 0, d.request.Steps, ahead + i}}); err != nil {
+		if err := out.send(event{eventProgress, progressEvent{eventProgress, i, 0, d.request.Steps, before}}); err != nil {
 			return err
 		}
 	}
