@@ -8,6 +8,7 @@ import (
 	"image"
 	"image/png"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -131,7 +132,7 @@ func (s *Server) draw(ctx context.Context, d *drawing, finish func(*image.NRGBA)
 // recoverError turns a panic of a goroutine into an error, since no middleware sees it.
 func recoverError(err *error) {
 	if p := recover(); p != nil {
-		*err = fmt.Errorf("panic: %v", p)
+		*err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 	}
 }
 

@@ -94,6 +94,14 @@ function tools(item, concept, use) {
     make("button", { type: "button", className: "quiet danger delete", onclick: () => confirmDelete(item, concept), "aria-label": `Delete ${title(concept)}` }, "Delete"));
 }
 
+function onEscape(element, act) {
+  element.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation(); // it would cancel the pictures being drawn
+    act();
+  });
+}
+
 function edit(item, concept) {
   const name = make("input", { type: "text", name: "name", value: concept.name, maxLength: 64 });
   const word = make("input", { type: "text", name: "word", value: concept.word, maxLength: 32, autocapitalize: "none", spellcheck: false });
@@ -101,7 +109,7 @@ function edit(item, concept) {
   const form = make("form", { noValidate: true },
     make("label", {}, "Name", name), make("label", {}, "Word", word),
     make("div", { className: "tools" }, make("button", { type: "submit", className: "primary" }, "Save"), make("button", { type: "button", className: "quiet", onclick: close }, "Keep as it is")));
-  form.addEventListener("keydown", (event) => event.key === "Escape" && close());
+  onEscape(form, close);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     try {
@@ -131,7 +139,7 @@ function confirmDelete(item, concept) {
   const keep = make("button", { type: "button", className: "quiet", onclick: () => restore(item, concept, ".delete") }, "Keep");
   const really = make("button", { type: "button", className: "danger", onclick: () => remove(item, concept) }, `Delete ${title(concept)} for good`);
   const bar = make("div", { className: "tools" }, really, keep);
-  bar.addEventListener("keydown", (event) => event.key === "Escape" && restore(item, concept, ".delete"));
+  onEscape(bar, () => restore(item, concept, ".delete"));
   item.querySelector(".tools").replaceWith(bar);
   keep.focus();
 }

@@ -36,7 +36,7 @@ async function draw(request) {
   show(tiles);
   const start = performance.now();
   try {
-    await api.generate({ ...request, partial_images: 3 }, (event) => {
+    await api.generate({ ...request, partial_images: 2 }, (event) => {
       tiles[event.index].take(event);
       showProgress(tiles, start);
     }, abort.signal);
