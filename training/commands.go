@@ -67,7 +67,7 @@ func (d device) engine() (*torch.Engine, error) {
 
 type baseCommand struct {
 	Run_      string   `name:"run" help:"Folder of the run." default:"runs/base" type:"path"`
-	Stage     string   `help:"What to train: the VAE, the denoiser on a trained VAE, or one after the other." enum:"vae,diffusion,all" default:"all"`
+	Stage     string   `help:"What to train: the VAE, the denoiser on a trained VAE, or one after the other; or the VAE's decoder alone, further." enum:"vae,diffusion,all,decoder" default:"all"`
 	Tokenizer string   `help:"Folder of the CLIP vocabulary." default:"models/demo/tokenizer" type:"existingdir"`
 	VAE       schedule `embed:"" prefix:"vae-" set:"minutes=60"`
 	schedule  `set:"minutes=240"`
@@ -86,6 +86,9 @@ func (c *baseCommand) Run(ctx context.Context) error {
 	defer engine.Close()
 	arch := base.Portraits(tok.VocabSize(), int(tok.EndID()), tok.MaxLength())
 	model := filepath.Join(c.Run_, "model")
+	if c.Stage == "decoder" {
+		return base.RefineDecoder(ctx, engine, filepath.Join(model, "vae"), c.VAE.config(filepath.Join(c.Run_, "decoder")))
+	}
 	if c.Stage != "diffusion" {
 		run := filepath.Join(c.Run_, "vae")
 		if err := base.TrainVAE(ctx, engine, arch.VAE, c.VAE.config(run)); err != nil {

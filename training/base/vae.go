@@ -34,7 +34,7 @@ func TrainVAE(ctx context.Context, engine *torch.Engine, arch vae.Config, cfg lo
 			return loop.Init(vaeLoss(arch), 1, ".conv2.weight")
 		},
 		Batch: func(r *rand.Rand, progress float64) (map[string]op.Array, error) {
-			return vaeBatch(renderer, arch, cfg.Batch, r, progress), nil
+			return vaeBatch(renderer, arch, cfg.Batch, r, progress > noiseFrom), nil
 		},
 		Sample: func(average *torch.Params) (image.Image, error) {
 			return reconstructions(engine, arch, average)
@@ -65,7 +65,7 @@ func vaeLoss(cfg vae.Config) op.Model {
 // abs is |x|, smooth within a grey level.
 func abs(x op.Tensor) op.Tensor { return x.Mul(x).Offset(1e-6).Sqrt() }
 
-func vaeBatch(renderer *portraits.Renderer, arch vae.Config, batch int, r *rand.Rand, progress float64) map[string]op.Array {
+func vaeBatch(renderer *portraits.Renderer, arch vae.Config, batch int, r *rand.Rand, noisy bool) map[string]op.Array {
 	const perPicture = 2
 	size := 3 * crop * crop
 	values := make([]float32, batch*size)
@@ -82,7 +82,7 @@ func vaeBatch(renderer *portraits.Renderer, arch vae.Config, batch int, r *rand.
 	}
 	side := crop / arch.Factor()
 	noise := make([]float32, batch*arch.LatentChannels*side*side)
-	if progress > noiseFrom {
+	if noisy {
 		for i := range noise {
 			noise[i] = float32(r.NormFloat64())
 		}
@@ -100,10 +100,10 @@ func cut(piece, picture *image.RGBA, at image.Point) {
 }
 
 // reconstructions shows validation pictures in the upper row of each pair of rows and what the VAE makes of them below.
-func reconstructions(engine *torch.Engine, arch vae.Config, weights *torch.Params) (image.Image, error) {
+func reconstructions(engine *torch.Engine, arch vae.Config, weights ...*torch.Params) (image.Image, error) {
 	const columns, pairs = 8, 2
 	originals := ValidationPictures(columns * pairs)
-	decoded, err := Reconstruct(engine, arch, weights, originals)
+	decoded, err := Reconstruct(engine, arch, originals, weights...)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func ValidationPictures(n int) []*image.RGBA {
 }
 
 // Reconstruct encodes and decodes pictures of one size.
-func Reconstruct(engine *torch.Engine, arch vae.Config, weights *torch.Params, pictures []*image.RGBA) ([]image.Image, error) {
+func Reconstruct(engine *torch.Engine, arch vae.Config, pictures []*image.RGBA, weights ...*torch.Params) ([]image.Image, error) {
 	side := pictures[0].Rect.Dx()
 	values := make([]float32, len(pictures)*3*side*side)
 	for i, p := range pictures {
@@ -142,7 +142,7 @@ func Reconstruct(engine *torch.Engine, arch vae.Config, weights *torch.Params, p
 		mean, _ := vae.Encode(s, arch, s.Input("pixel_values", op.Float32, -1, arch.InChannels, -1, -1))
 		return map[string]op.Tensor{"image": vae.Decode(s, arch, mean)}
 	}
-	out, err := engine.Run(model, in, weights)
+	out, err := engine.Run(model, in, weights...)
 	if err != nil {
 		return nil, err
 	}
