@@ -3,9 +3,11 @@ package clip_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"likeness/models/backend/ref"
+	"likeness/models/backend/trace"
 	"likeness/models/clip"
 	"likeness/models/op"
 	"likeness/models/op/optest"
@@ -79,5 +81,71 @@ func TestVision(t *testing.T) {
 				optest.Near(t, name, out[name], io[name], 1e-3)
 			}
 		})
+	}
+}
+
+// TestPublishedSizes holds the manifests against the numbers of tensors and parameters that transformers counts.
+func TestPublishedSizes(t *testing.T) {
+	type parser = func([]byte) (clip.Config, error)
+	for text, c := range map[string]struct {
+		parse               parser
+		model               func(clip.Config) op.Model
+		tensors, parameters int
+	}{
+		`{"model_type": "clip_text_model", "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "eos_token_id": 2}`: {
+			clip.ParseTextConfig, clip.Text, 196, 123_060_480},
+		`{"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 23, "hidden_act": "gelu"}`: {
+			clip.ParseTextConfig, clip.Text, 372, 340_387_840},
+		`{"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24, "patch_size": 14, "projection_dim": 768}`: {
+			clip.ParseVisionConfig, clip.Vision, 392, 303_966_208},
+	} {
+		cfg, err := c.parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		weights, err := trace.Weights(c.model(cfg))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parameters := 0
+		for _, w := range weights {
+			parameters += op.Size(w.Dims)
+		}
+		if len(weights) != c.tensors || parameters != c.parameters {
+			t.Errorf("%s: %d tensors of %d parameters, want %d of %d", text, len(weights), parameters, c.tensors, c.parameters)
+		}
+	}
+}
+
+func TestConfigRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		`{"hidden_width": 8}`:                    "unknown keys: hidden_width",
+		`{"num_attention_heads": 5}`:             "num_attention_heads: 5",
+		`{"num_attention_heads": 0}`:             "num_attention_heads: 0",
+		`{"num_hidden_layers": 0}`:               "must be positive",
+		`{"is_encoder_decoder": true}`:           "is_encoder_decoder is true",
+		`{"image_size": 224, "patch_size": 15}`:  "image_size 224",
+		`{"image_size": 224, "patch_size": -14}`: "patch_size -14",
+	} {
+		if _, err := clip.ParseVisionConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: the error is %v, want %q", text, err, want)
+		}
+	}
+	cfg := clip.TextDefault()
+	cfg.HiddenAct = "mish"
+	if _, err := trace.Weights(clip.Text(cfg)); err == nil || !strings.Contains(err.Error(), `text_model.encoder.layers.0.mlp: config: activation "mish"`) {
+		t.Errorf("an unknown activation: the error is %v", err)
+	}
+}
+
+// TestTextConfigRoundTrip: what training writes is what serving reads.
+func TestTextConfigRoundTrip(t *testing.T) {
+	want, _, _ := read(t, "testdata/text_gelu", clip.ParseTextConfig)
+	data, err := want.TextJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := clip.ParseTextConfig(data); err != nil || got != want {
+		t.Errorf("read %+v (%v), wrote %+v", got, err, want)
 	}
 }

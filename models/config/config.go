@@ -41,7 +41,7 @@ func Parse(data []byte, class string, into any, fixed map[string]string) error {
 			want, ok := fixed[key]
 			if !ok {
 				unknown = append(unknown, key)
-			} else if want != Any && want != string(value) {
+			} else if want != Any && !equal(want, value) {
 				return fmt.Errorf("config of %s: %s is %s, supported is %s", class, key, value, want)
 			}
 			delete(raw, key)
@@ -59,4 +59,10 @@ func Parse(data []byte, class string, into any, fixed map[string]string) error {
 		return fmt.Errorf("config of %s: %w", class, err)
 	}
 	return nil
+}
+
+// equal compares as JSON: 1 and 1.0 are one number.
+func equal(want string, got json.RawMessage) bool {
+	var a, b any
+	return json.Unmarshal([]byte(want), &a) == nil && json.Unmarshal(got, &b) == nil && reflect.DeepEqual(a, b)
 }

@@ -3,9 +3,12 @@ package vae_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"likeness/models/backend/ref"
+	"likeness/models/backend/trace"
+	"likeness/models/op"
 	"likeness/models/op/optest"
 	"likeness/models/vae"
 )
@@ -37,5 +40,54 @@ func TestGolden(t *testing.T) {
 			optest.Near(t, "latent_logvar", encoded["latent_logvar"], io["latent_logvar"], 1e-3)
 			optest.Near(t, "image", decoded["image"], io["image"], 1e-3)
 		})
+	}
+}
+
+// published is the configuration of Stable Diffusion 1.5's autoencoder.
+const published = `{"_class_name": "AutoencoderKL", "act_fn": "silu", "block_out_channels": [128, 256, 512, 512],
+	"down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D"],
+	"up_block_types": ["UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D", "UpDecoderBlock2D"], "in_channels": 3, "out_channels": 3,
+	"latent_channels": 4, "layers_per_block": 2, "norm_num_groups": 32, "sample_size": 512}`
+
+// TestPublishedSize holds the manifest against the numbers of tensors and parameters that diffusers counts.
+func TestPublishedSize(t *testing.T) {
+	cfg, err := vae.ParseConfig([]byte(published))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensors, parameters := 0, 0
+	for _, model := range []op.Model{vae.Encoder(cfg), vae.Decoder(cfg)} {
+		weights, err := trace.Weights(model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tensors += len(weights)
+		for _, w := range weights {
+			parameters += op.Size(w.Dims)
+		}
+	}
+	if tensors != 248 || parameters != 83_653_863 {
+		t.Errorf("%d tensors of %d parameters, want 248 of 83653863", tensors, parameters)
+	}
+	if cfg.Factor() != 8 || cfg.ScalingFactor != 0.18215 || cfg.Shift() != 0 {
+		t.Errorf("factor %d, scaling factor %g, shift %g, want 8, 0.18215, 0", cfg.Factor(), cfg.ScalingFactor, cfg.Shift())
+	}
+}
+
+func TestConfigRefuses(t *testing.T) {
+	for change, want := range map[string]string{
+		`"latent_depth": 4`:                          "unknown keys: latent_depth",
+		`"block_out_channels": [128, 256]`:           "down_block_types: 4 entries",
+		`"block_out_channels": []`:                   "block_out_channels: empty",
+		`"block_out_channels": [128, 256, 512, 500]`: "block_out_channels[3]: 500",
+		`"latent_channels": 0`:                       "latent_channels",
+		`"act_fn": "relu"`:                           "act_fn",
+		`"down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "AttnDownEncoderBlock2D"]`: "down_block_types[3]",
+		`"_class_name": "UNet2DConditionModel"`: "_class_name",
+	} {
+		text := strings.TrimSuffix(published, "}") + "," + change + "}" // the last of two equal keys counts
+		if _, err := vae.ParseConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: the error is %v, want %q", change, err, want)
+		}
 	}
 }
