@@ -66,10 +66,10 @@ func (s *Server) log(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		r, w := c.Request(), c.Response()
 		level := slog.LevelInfo
-		if w.Status >= 500 {
-			level = slog.LevelError
-		} else if isHealth(r.URL.Path) {
+		if isHealth(r.URL.Path) {
 			level = slog.LevelDebug
+		} else if w.Status >= 500 {
+			level = slog.LevelError
 		}
 		attrs := []slog.Attr{
 			slog.String("method", r.Method), slog.String("route", c.Path()), slog.Int("status", w.Status),
