@@ -22,8 +22,8 @@ import (
 const (
 	poolPersons = 8192
 	poolEach    = 4
-	poolFirst   = 512 // before the first step
-	poolGrow    = 4   // at every step
+	poolFirst   = 768 // before the first step
+	poolGrow    = 2   // at every step
 )
 
 // emptyCaptions is the share of samples that learn the unconditional prediction, for classifier-free guidance.

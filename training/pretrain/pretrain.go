@@ -34,8 +34,8 @@ const (
 
 	poolPersons = 8192
 	poolEach    = 4
-	poolFirst   = 512
-	poolGrow    = 4
+	poolFirst   = 768
+	poolGrow    = 2
 )
 
 // Pretraining is what the encoder is trained with.
