@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"likeness/encoder"
+	"likeness/models/backend/ort"
 	"likeness/models/backend/torch"
 	"likeness/models/tokenizer"
 	"likeness/training/base"
+	"likeness/training/evaluate"
 	"likeness/training/loop"
 	"likeness/training/portraits"
 	"likeness/training/pretrain"
@@ -135,4 +137,13 @@ func (c *encoderCommand) Run(ctx context.Context) error {
 		return err
 	}
 	return p.Export(c.Run_, c.Model)
+}
+
+type evaluateCommand struct{ evaluate.Command }
+
+func (c *evaluateCommand) Run(ctx context.Context) error {
+	if err := ort.Init(ort.LibraryPath()); err != nil {
+		return err
+	}
+	return c.Command.Run(ctx, openNetwork)
 }

@@ -17,6 +17,7 @@ var commands struct {
 	Portraits portraitsCommand `cmd:"" help:"Draw a sheet of the training pictures: a row for each identity, a column for each context."`
 	Base      baseCommand      `cmd:"" help:"Train a small base model from nothing: VAE, then text encoder and UNet."`
 	Encoder   encoderCommand   `cmd:"" help:"Train the encoder on a frozen base model."`
+	Evaluate  evaluateCommand  `cmd:"" help:"Measure identity, editability, time and size of a model's methods on test persons."`
 }
 
 func main() {

@@ -1,0 +1,29 @@
+//go:build torch
+
+package main
+
+import (
+	"fmt"
+
+	"likeness/models/backend/onnx"
+	"likeness/models/backend/ort"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/pipeline"
+)
+
+// openNetwork makes a component's model run on ONNX Runtime, as serving does.
+func openNetwork(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
+	graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
+		info, ok := weights.Info(weight)
+		return onnx.Weight{Info: info.Info, Path: info.Path}, ok
+	}, onnx.Options{Name: name})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
+	}
+	session, err := ort.Open(graph, ort.Options{})
+	if err != nil {
+		return nil, err // and no nil *Session in the interface
+	}
+	return session, nil
+}
