@@ -10,12 +10,6 @@ import (
 	"likeness/models/op"
 )
 
-// none is an absent tensor.
-var none lib.Ctensor
-
-// cpu is the device as libtch numbers it.
-const cpu = -1
-
 func (b *builder) Unary(k op.UnaryOp, v op.Value) (op.Value, error) {
 	f, ok := map[op.UnaryOp]func(*lib.Ctensor, lib.Ctensor){
 		op.Neg: lib.AtgNeg, op.Exp: lib.AtgExp, op.Log: lib.AtgLog, op.Sqrt: lib.AtgSqrt, op.Sin: lib.AtgSin, op.Cos: lib.AtgCos,
@@ -54,7 +48,11 @@ func (b *builder) Binary(k op.BinaryOp, v, w op.Value) (op.Value, error) {
 
 // result runs an operation and returns it as a Value, nil on an error.
 func (b *builder) result(name string, f func(*lib.Ctensor)) (op.Value, error) {
-	t, err := b.call(name, f)
+	return value(b.call(name, f))
+}
+
+// value makes a tensor a Value, and none an absent one.
+func value(t *tensor, err error) (op.Value, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -96,36 +94,15 @@ func (b *builder) Conv2D(x, weight, bias op.Value, stride, padding int) (op.Valu
 	return b.result("Conv2D", func(out *lib.Ctensor) { lib.AtgConv2d(out, image.c, t[1].c, t[2].c, s, 2, p, 2, d, 2, 1) })
 }
 
-// channelsLast lays an image out so that its channels are neighbours in memory, the layout that bfloat16 convolutions are fast in; what
-// follows keeps it. In float32 the given layout stays.
-func (b *builder) channelsLast(t *tensor) (*tensor, error) {
-	if t.kind != kindBFloat16 {
-		return t, nil
-	}
-	for _, f := range []func(*lib.Ctensor){
-		func(out *lib.Ctensor) { lib.AtgPermute(out, t.c, []int64{0, 2, 3, 1}, 4) },
-		func(out *lib.Ctensor) { lib.AtgContiguous(out, t.c) },
-		func(out *lib.Ctensor) { lib.AtgPermute(out, t.c, []int64{0, 3, 1, 2}, 4) },
-	} {
-		var err error
-		if t, err = b.call("channels last", f); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
-}
-
 func (b *builder) GroupNorm(x op.Value, groups int, weight, bias op.Value, eps float64) (op.Value, error) {
 	t, err := operands(x, weight, bias)
 	if err != nil {
 		return nil, err
 	}
-	// With neighbouring channels libtorch's kernel takes ten times as long.
-	image, err := b.call("contiguous", func(out *lib.Ctensor) { lib.AtgContiguous(out, t[0].c) })
-	if err != nil {
-		return nil, err
+	if t[0].kind == kindBFloat16 && len(t[0].dims) == 4 {
+		return value(b.groupNorm(t[0], groups, t[1], t[2], eps))
 	}
-	return b.result("GroupNorm", func(out *lib.Ctensor) { lib.AtgGroupNorm(out, image.c, int64(groups), t[1].c, t[2].c, eps, 0) })
+	return b.result("GroupNorm", func(out *lib.Ctensor) { lib.AtgGroupNorm(out, t[0].c, int64(groups), t[1].c, t[2].c, eps, 0) })
 }
 
 func (b *builder) LayerNorm(x, weight, bias op.Value, eps float64) (op.Value, error) {
@@ -174,15 +151,7 @@ func (b *builder) Attention(query, key, value, mask op.Value, heads, headDim int
 		}
 		t[i] = split.(*tensor) // [B, heads, N, d]
 	}
-	if t[3].c == none {
-		// gotch cannot leave the mask out: an undefined tensor is no absent one.
-		if t[3], err = b.zeros(t[0].kind, 1, 1, int64(t[0].dims[2]), int64(t[1].dims[2])); err != nil {
-			return nil, err
-		}
-	}
-	y, err := b.call("Attention", func(out *lib.Ctensor) {
-		lib.AtgScaledDotProductAttention(out, t[0].c, t[1].c, t[2].c, t[3].c, 0, 0, 0, 1)
-	})
+	y, err := b.attention(t[0], t[1], t[2], t[3])
 	if err != nil {
 		return nil, err
 	}
@@ -191,10 +160,6 @@ func (b *builder) Attention(query, key, value, mask op.Value, heads, headDim int
 		return nil, err
 	}
 	return b.Reshape(joined, nil, 0, 0, heads*headDim)
-}
-
-func (b *builder) zeros(kind int, dims ...int64) (*tensor, error) {
-	return b.call("zeros", func(out *lib.Ctensor) { lib.AtgZeros(out, dims, len(dims), int32(kind), cpu) })
 }
 
 func (b *builder) axes(t *tensor, axes []int) ([]int64, error) {

@@ -1,0 +1,17 @@
+// What kernels.cpp offers to Go. Tensors are gotch's; each function leaves a new one in out and returns null, or else a message to be freed.
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// GroupNorm of a bfloat16 image with float32 weight and bias; the result has neighbouring channels.
+char *likeness_group_norm(void **out, void *x, void *weight, void *bias, int64_t groups, double eps);
+// The image with its channels as neighbours in memory.
+char *likeness_channels_last(void **out, void *x);
+// Scaled dot-product attention of [B, heads, N, d]; mask may be null.
+char *likeness_attention(void **out, void *query, void *key, void *value, void *mask);
+
+#ifdef __cplusplus
+}
+#endif
