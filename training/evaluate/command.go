@@ -37,8 +37,8 @@ type Command struct {
 	Output        string  `short:"o" help:"PNG file for a grid: photo, then a picture of each row." type:"path"`
 	OnlyJudge     bool    `help:"Measure the judge on real renders and no model."`
 	TrainJudge    bool    `help:"Train a judge and use it instead of the bundled one."`
-	JudgeRun      string  `help:"Folder of the judge's run." default:"runs/judge" type:"path"`
-	JudgeSteps    int     `help:"Steps of the judge's training." default:"800"`
+	JudgeRun      string  `help:"Folder of the judge's runs." default:"runs/judge" type:"path"`
+	JudgeSteps    int     `help:"Steps of the training of each of its two networks." default:"600"`
 	JudgeBatch    int     `help:"Pictures a step of the judge's training, two of each person." default:"128"`
 	Threads       int     `help:"CPU threads." default:"2"`
 }
@@ -108,15 +108,12 @@ func (c *Command) judgeWeights(ctx context.Context) (map[string]op.Array, error)
 	cfg := loop.Default(c.JudgeRun)
 	cfg.Batch, cfg.LR, cfg.WarmUp, cfg.EMA = c.JudgeBatch, 2e-3, 50, 0.99
 	cfg.Steps = c.JudgeSteps
-	if err := trainJudge(ctx, engine, cfg); err != nil {
-		return nil, err
-	}
-	average, err := loop.Average(c.JudgeRun)
+	weights, err := trainJudge(ctx, engine, cfg)
 	if err != nil {
 		return nil, err
 	}
 	path := filepath.Join(c.JudgeRun, "judge.safetensors")
-	if err := writeJudge(path, average); err != nil {
+	if err := writeJudge(path, weights); err != nil {
 		return nil, err
 	}
 	f, err := safetensors.Open(path) // read back: half precision, as it would be bundled

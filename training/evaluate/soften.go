@@ -6,22 +6,20 @@ import (
 	"likeness/training/portraits"
 )
 
-// softener changes pictures as a small generative model does: blur, noise, other light, a small shift. A judge that had only seen crisp
-// pictures would judge the softness of made ones instead of what they show.
-type softener struct{ scratch []float32 } // of one plane
-
-// apply changes planes [3, Size, Size] in place.
-func (s softener) apply(planes []float32, r *rand.Rand) {
+// soften changes planes [3, Size, Size] as a small generative model does: blur, noise, other light, a small shift. A judge that had only
+// seen crisp pictures would judge the softness of made ones instead of what they show.
+func soften(planes []float32, r *rand.Rand) {
 	const n = portraits.Size * portraits.Size
+	scratch := make([]float32, n)
 	blurs := max(0, r.IntN(7)-2)
 	dx, dy := r.IntN(7)-3, r.IntN(7)-3
 	light, contrast, noise := 0.2*(r.Float32()-0.5), 0.85+0.3*r.Float32(), 0.1*r.Float32()*r.Float32()
 	for c := range 3 {
 		plane := planes[c*n : (c+1)*n]
-		shift(s.scratch, plane, dx, dy)
-		copy(plane, s.scratch)
+		shift(scratch, plane, dx, dy)
+		copy(plane, scratch)
 		for range blurs {
-			blur(plane, s.scratch)
+			blur(plane, scratch)
 		}
 		tint := light + 0.08*(r.Float32()-0.5)
 		for i, v := range plane {
