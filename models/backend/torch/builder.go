@@ -106,7 +106,7 @@ func (b *builder) product(v op.Value) (*tensor, error) {
 	if cast, ok := b.casts[t.c]; ok {
 		return cast, nil
 	}
-	cast, err := b.to(t, kindBFloat16)
+	cast, err := b.half(t)
 	if err == nil {
 		b.casts[t.c] = cast
 	}

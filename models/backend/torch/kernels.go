@@ -44,6 +44,11 @@ func (b *builder) channelsLast(x *tensor) (*tensor, error) {
 	return b.kernel("channels last", func(out *unsafe.Pointer) *C.char { return C.likeness_channels_last(out, pointer(x)) })
 }
 
+// half casts to bfloat16, images and kernels of convolutions to the layout that these are fast in.
+func (b *builder) half(x *tensor) (*tensor, error) {
+	return b.kernel("cast", func(out *unsafe.Pointer) *C.char { return C.likeness_half(out, pointer(x)) })
+}
+
 // attention is scaled dot-product attention of [B, heads, N, d]; mask may hold no tensor.
 func (b *builder) attention(query, key, value, mask *tensor) (*tensor, error) {
 	return b.kernel("Attention", func(out *unsafe.Pointer) *C.char {

@@ -9,6 +9,8 @@ extern "C" {
 char *likeness_group_norm(void **out, void *x, void *weight, void *bias, int64_t groups, double eps);
 // The image with its channels as neighbours in memory.
 char *likeness_channels_last(void **out, void *x);
+// x in bfloat16; of four axes, with neighbouring channels.
+char *likeness_half(void **out, void *x);
 // Scaled dot-product attention of [B, heads, N, d]; mask may be null.
 char *likeness_attention(void **out, void *query, void *key, void *value, void *mask);
 
