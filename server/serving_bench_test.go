@@ -28,8 +28,9 @@ const pictureSteps = 12
 // process is a server that was started as a user starts it.
 type process struct {
 	*exec.Cmd
-	url   string
-	ready time.Duration // from its start
+	url    string
+	ready  time.Duration // from its start
+	errors bytes.Buffer
 }
 
 // startServer runs a command that serves, on a free port and with a store of its own, until it is ready.
@@ -37,7 +38,7 @@ func startServer(b *testing.B, command string) *process {
 	b.Helper()
 	store := "bolt:" + filepath.Join(b.TempDir(), "concepts.db")
 	p := &process{Cmd: exec.Command(command, "--addr", "127.0.0.1:0", "--store", store, "--model", packFolder(b), "--log", "error")}
-	p.Stderr = os.Stderr
+	p.Stderr = &p.errors
 	out, err := p.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -49,7 +50,8 @@ func startServer(b *testing.B, command string) *process {
 	b.Cleanup(p.stop)
 	for lines := bufio.NewScanner(out); p.url == ""; {
 		if !lines.Scan() {
-			b.Fatalf("%s ended without an address", command)
+			p.stop()
+			b.Fatalf("%s ended without an address: %s", command, &p.errors)
 		}
 		_, p.url, _ = strings.Cut(lines.Text(), "Likeness is at ")
 	}

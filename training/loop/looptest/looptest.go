@@ -18,9 +18,9 @@ const Batch = 16
 
 // EachPrecision runs a benchmark on an engine of either precision, on all cores.
 func EachPrecision(b *testing.B, f func(*testing.B, *torch.Engine)) {
-	for name, precision := range map[string]torch.Precision{"float32": torch.Float32, "bfloat16": torch.BFloat16} {
+	for precision, name := range []string{torch.Float32: "float32", torch.BFloat16: "bfloat16"} {
 		b.Run(name, func(b *testing.B) {
-			engine, err := torch.New(torch.Config{Threads: runtime.NumCPU(), Compute: precision})
+			engine, err := torch.New(torch.Config{Threads: runtime.NumCPU(), Compute: torch.Precision(precision)})
 			if err != nil {
 				b.Fatal(err)
 			}
