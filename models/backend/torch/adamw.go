@@ -2,11 +2,18 @@
 
 package torch
 
+/*
+#cgo CFLAGS: -O3
+#include "adamw.h"
+*/
+import "C"
+
 import (
 	"fmt"
 	"math"
 	"strings"
 	"sync"
+	"unsafe"
 
 	lib "github.com/sugarme/gotch/libtch"
 
@@ -18,7 +25,7 @@ type AdamWConfig struct {
 	LR, Beta1, Beta2, Eps, WeightDecay float64
 }
 
-// AdamW is Adam with decoupled weight decay (Loshchilov & Hutter 2019). It works on the weights in place, in Go: one pass over memory.
+// AdamW is Adam with decoupled weight decay (Loshchilov & Hutter 2019). It works on the weights in place: one pass over memory.
 // Weights of one dimension (biases, norms) do not decay.
 type AdamW struct {
 	cfg    AdamWConfig
@@ -93,24 +100,20 @@ func halves(n int, f func(part, from, to int)) {
 
 func (a *AdamW) update(name string, gradient []float32, lr float64, scale float32) {
 	weights, first, second := a.params.values(name), a.first[name], a.second[name]
-	keep := float32(1)
-	if len(a.params.tensors[name].dims) > 1 {
-		keep = float32(1 - lr*a.cfg.WeightDecay)
+	step := C.struct_likeness_adamw_step{
+		scale: C.float(scale), rate1: C.float(1 - a.cfg.Beta1), rate2: C.float(1 - a.cfg.Beta2), eps: C.float(a.cfg.Eps), keep: 1,
+		size: C.float(lr / (1 - math.Pow(a.cfg.Beta1, a.step))),
+		root: C.float(1 / math.Sqrt(1-math.Pow(a.cfg.Beta2, a.step))),
 	}
-	b1, b2 := float32(a.cfg.Beta1), float32(a.cfg.Beta2)
-	size := float32(lr / (1 - math.Pow(a.cfg.Beta1, a.step)))
-	root := float32(1 / math.Sqrt(1-math.Pow(a.cfg.Beta2, a.step)))
-	eps := float32(a.cfg.Eps)
+	if len(a.params.tensors[name].dims) > 1 {
+		step.keep = C.float(1 - lr*a.cfg.WeightDecay)
+	}
 	halves(len(weights), func(_, from, to int) {
-		w, g, m, v := weights[from:to], gradient[from:to], first[from:to], second[from:to]
-		for i := range w {
-			x := g[i] * scale
-			m[i] += (1 - b1) * (x - m[i])
-			v[i] += (1 - b2) * (x*x - v[i])
-			w[i] = keep*w[i] - size*m[i]/(float32(math.Sqrt(float64(v[i])))*root+eps)
-		}
+		C.likeness_adamw(cFloats(weights[from:]), cFloats(gradient[from:]), cFloats(first[from:]), cFloats(second[from:]), C.int64_t(to-from), step)
 	})
 }
+
+func cFloats(xs []float32) *C.float { return (*C.float)(unsafe.SliceData(xs)) }
 
 const (
 	firstPrefix  = "first/"
@@ -177,15 +180,12 @@ func (e *Engine) NewEMA(p *Params) (*EMA, error) {
 
 // Update moves the average towards the weights by 1 - decay.
 func (m *EMA) Update(decay float64) error {
-	by := float32(1 - decay)
+	by := C.float(1 - decay)
 	return m.source.engine.do(func() error {
 		for _, name := range m.source.names {
 			to, from := m.average.values(name), m.source.values(name)
 			halves(len(to), func(_, start, end int) {
-				to, from := to[start:end], from[start:end]
-				for i := range to {
-					to[i] += by * (from[i] - to[i])
-				}
+				C.likeness_approach(cFloats(to[start:]), cFloats(from[start:]), C.int64_t(end-start), by)
 			})
 		}
 		return nil
