@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"image/png"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -70,6 +71,7 @@ func (d device) engine() (*torch.Engine, error) {
 type baseCommand struct {
 	Run_      string   `name:"run" help:"Folder of the run." default:"runs/base" type:"path"`
 	Stage     string   `help:"What to train: the VAE, the denoiser on a trained VAE, or one after the other; or the VAE's decoder alone, further." enum:"vae,diffusion,all,decoder" default:"all"`
+	From      string   `help:"A model folder to go on from: its VAE is kept, its text encoder and UNet are trained further (with --stage diffusion)." type:"existingdir"`
 	Tokenizer string   `help:"Folder of the CLIP vocabulary." default:"models/demo/tokenizer" type:"existingdir"`
 	VAE       schedule `embed:"" prefix:"vae-" set:"minutes=60"`
 	schedule  `set:"minutes=240"`
@@ -103,9 +105,19 @@ func (c *baseCommand) Run(ctx context.Context) error {
 	if c.Stage == "vae" || ctx.Err() != nil {
 		return nil
 	}
+	if c.From != "" {
+		if err := os.CopyFS(filepath.Join(model, "vae"), os.DirFS(filepath.Join(c.From, "vae"))); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
 	d, err := base.OpenDiffusion(engine, arch, tok, filepath.Join(model, "vae"))
 	if err != nil {
 		return err
+	}
+	if c.From != "" {
+		if err := d.StartFrom(c.From); err != nil {
+			return err
+		}
 	}
 	run := filepath.Join(c.Run_, "diffusion")
 	if err := d.Train(ctx, engine, c.schedule.config(run)); err != nil {

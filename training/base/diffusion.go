@@ -33,7 +33,8 @@ const emptyCaptions = 0.1
 type Diffusion struct {
 	Architecture
 	Tokenizer *tokenizer.Tokenizer
-	VAE       *torch.Params // weights of the trained VAE
+	VAE       *torch.Params       // weights of the trained VAE
+	First     map[string]op.Array // weights to start from, components text_encoder and unet; nil: random ones
 	noise     *Noise
 	pool      *latents.Pool
 }
@@ -49,6 +50,9 @@ func (d *Diffusion) Train(ctx context.Context, engine *torch.Engine, cfg loop.Co
 	return loop.Train(ctx, engine, cfg, loop.Task{
 		Model: model,
 		Init: func() (map[string]op.Array, error) {
+			if d.First != nil {
+				return d.First, nil
+			}
 			return loop.Init(model, 2, ".conv2.weight", ".proj_out.weight", "unet/conv_out.weight")
 		},
 		Batch: func(r *rand.Rand, _ float64) (map[string]op.Array, error) {

@@ -3,7 +3,10 @@
 package base
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"path/filepath"
 
 	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
@@ -30,6 +33,23 @@ func OpenDiffusion(engine *torch.Engine, arch Architecture, tok *tokenizer.Token
 		return nil, err
 	}
 	return &Diffusion{Architecture: arch, Tokenizer: tok, VAE: weights}, nil
+}
+
+// StartFrom makes the training begin at the text encoder and UNet of a diffusers folder, which must be of the same architecture.
+func (d *Diffusion) StartFrom(dir string) error {
+	d.First = map[string]op.Array{}
+	for _, name := range []string{"text_encoder", "unet"} {
+		c, err := checkpoint.OpenComponent(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		weights, err := Weights(c, name+"/")
+		if err := errors.Join(err, c.Close()); err != nil {
+			return err
+		}
+		maps.Copy(d.First, weights)
+	}
+	return nil
 }
 
 // Frozen is a base model that is read and not trained.
