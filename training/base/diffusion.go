@@ -18,14 +18,6 @@ import (
 	"likeness/training/portraits"
 )
 
-// Pool sizes of the diffusion training, in persons.
-const (
-	poolPersons = 8192
-	poolEach    = 4
-	poolFirst   = 768 // before the first step
-	poolGrow    = 2   // at every step
-)
-
 // emptyCaptions is the share of samples that learn the unconditional prediction, for classifier-free guidance.
 const emptyCaptions = 0.1
 
@@ -33,6 +25,7 @@ const emptyCaptions = 0.1
 type Diffusion struct {
 	Architecture
 	Tokenizer *tokenizer.Tokenizer
+	Pool      latents.Config
 	VAE       *torch.Params       // weights of the trained VAE
 	First     map[string]op.Array // weights to start from, components text_encoder and unet; nil: random ones
 	noise     *Noise
@@ -42,8 +35,8 @@ type Diffusion struct {
 // Train runs the training in the folder cfg.Dir.
 func (d *Diffusion) Train(ctx context.Context, engine *torch.Engine, cfg loop.Config) error {
 	d.noise = NewNoise(d.Scheduler)
-	d.pool = latents.New(engine, d.VAE, latents.Config{VAE: d.Architecture.VAE, Persons: poolPersons, Each: poolEach, Seed: uint64(cfg.Batch)})
-	if err := d.pool.Fill(ctx, poolFirst); err != nil {
+	d.pool = latents.New(engine, d.VAE, d.Pool)
+	if err := d.pool.Fill(ctx); err != nil {
 		return err
 	}
 	model := d.loss()
@@ -56,7 +49,7 @@ func (d *Diffusion) Train(ctx context.Context, engine *torch.Engine, cfg loop.Co
 			return loop.Init(model, 2, ".conv2.weight", ".proj_out.weight", "unet/conv_out.weight")
 		},
 		Batch: func(r *rand.Rand, _ float64) (map[string]op.Array, error) {
-			if err := d.pool.Grow(poolGrow); err != nil {
+			if err := d.pool.Renew(); err != nil {
 				return nil, err
 			}
 			return d.batch(cfg.Batch, r)

@@ -16,6 +16,7 @@ import (
 	"likeness/models/tokenizer"
 	"likeness/models/unet"
 	"likeness/models/vae"
+	"likeness/training/latents"
 )
 
 // OpenDiffusion prepares the second stage on the VAE in a component folder, whose configuration replaces that of arch.
@@ -32,7 +33,7 @@ func OpenDiffusion(engine *torch.Engine, arch Architecture, tok *tokenizer.Token
 	if err != nil {
 		return nil, err
 	}
-	return &Diffusion{Architecture: arch, Tokenizer: tok, VAE: weights}, nil
+	return &Diffusion{Architecture: arch, Tokenizer: tok, Pool: latents.Default(arch.VAE, 1), VAE: weights}, nil
 }
 
 // StartFrom makes the training begin at the text encoder and UNet of a diffusers folder, which must be of the same architecture.

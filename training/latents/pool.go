@@ -33,8 +33,14 @@ type Config struct {
 	VAE     vae.Config
 	Persons int // kept at a time
 	Each    int // pictures of each person
-	First   int // index of the first identity of the training split to draw
+	Begin   int // persons before the first step
+	Renew   int // persons at every step
 	Seed    uint64
+}
+
+// Default holds enough for hours of training in a gigabyte of memory.
+func Default(cfg vae.Config, seed uint64) Config {
+	return Config{VAE: cfg, Persons: 8192, Each: 4, Begin: 768, Renew: 2, Seed: seed}
 }
 
 // Pool is a set of persons that changes; it is safe for concurrent use.
@@ -63,7 +69,7 @@ func (p *Pool) Grow(n int) error {
 	values := make([]float32, n*p.cfg.Each*size)
 	fresh := make([]Person, n)
 	for i := range fresh {
-		fresh[i].Identity = portraits.Train.Identity(p.cfg.First + p.drawn + i)
+		fresh[i].Identity = portraits.Train.Identity(p.drawn + i)
 		for j := range p.cfg.Each {
 			c := portraits.NewContext(p.random)
 			pixels.Planes(values[(i*p.cfg.Each+j)*size:], p.renderer.Draw(fresh[i].Identity, c))
@@ -103,16 +109,22 @@ func (p *Pool) put(fresh []Person) {
 	}
 }
 
-// Fill grows the pool to at least n persons, or until ctx is done.
-func (p *Pool) Fill(ctx context.Context, n int) error {
+// Fill draws the persons that the first step may pick from.
+func (p *Pool) Fill(ctx context.Context) error {
 	const together = 8
-	for p.Len() < n && ctx.Err() == nil {
-		if err := p.Grow(together); err != nil {
+	for p.Len() < p.cfg.Begin {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := p.Grow(min(together, p.cfg.Begin-p.Len())); err != nil {
 			return err
 		}
 	}
-	return ctx.Err()
+	return nil
 }
+
+// Renew draws the persons that come with a step.
+func (p *Pool) Renew() error { return p.Grow(p.cfg.Renew) }
 
 // Len is the number of persons that the pool holds now.
 func (p *Pool) Len() int {

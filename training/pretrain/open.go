@@ -14,6 +14,7 @@ import (
 	"likeness/models/tokenizer"
 	"likeness/models/unet"
 	"likeness/training/base"
+	"likeness/training/latents"
 	"likeness/training/loop"
 )
 
@@ -29,7 +30,8 @@ func Open(engine *torch.Engine, dir string, configure func(textWidth int) encode
 	if err != nil {
 		return nil, err
 	}
-	p := &Pretraining{Architecture: frozen.Architecture, Frozen: frozen.UNetAndText, VAE: frozen.VAE, Encoder: configure(frozen.Text.HiddenSize)}
+	p := &Pretraining{Architecture: frozen.Architecture, Frozen: frozen.UNetAndText, VAE: frozen.VAE,
+		Encoder: configure(frozen.Text.HiddenSize), Pool: latents.Default(frozen.Architecture.VAE, 2)}
 	if p.Tokenizer, err = tokenizer.Open(filepath.Join(dir, "tokenizer")); err != nil {
 		return nil, err
 	}

@@ -31,11 +31,6 @@ const (
 	// Penalties on the mean squares keep a concept near its class word and its coefficients bounded.
 	wordPenalty        = 1e-3
 	coefficientPenalty = 1e-4
-
-	poolPersons = 8192
-	poolEach    = 4
-	poolFirst   = 768
-	poolGrow    = 2
 )
 
 // Pretraining is what the encoder is trained with.
@@ -44,6 +39,7 @@ type Pretraining struct {
 	Encoder   encoder.Config
 	Layout    *op.Layout
 	Tokenizer *tokenizer.Tokenizer
+	Pool      latents.Config
 	Frozen    []*torch.Params // components unet and text_encoder
 	VAE       *torch.Params
 	SameImage bool // ablation: the condition is the target picture itself
@@ -55,8 +51,8 @@ type Pretraining struct {
 // Train runs the training in the folder cfg.Dir.
 func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.Config) error {
 	p.noise = base.NewNoise(p.Scheduler)
-	p.pool = latents.New(engine, p.VAE, latents.Config{VAE: p.Architecture.VAE, Persons: poolPersons, Each: poolEach, Seed: uint64(cfg.Batch) + 1})
-	if err := p.pool.Fill(ctx, poolFirst); err != nil {
+	p.pool = latents.New(engine, p.VAE, p.Pool)
+	if err := p.pool.Fill(ctx); err != nil {
 		return err
 	}
 	photos := newPhotos()
@@ -67,7 +63,7 @@ func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.
 		},
 		Frozen: p.Frozen,
 		Batch: func(r *rand.Rand, _ float64) (map[string]op.Array, error) {
-			if err := p.pool.Grow(poolGrow); err != nil {
+			if err := p.pool.Renew(); err != nil {
 				return nil, err
 			}
 			return p.batch(photos, cfg.Batch, r)
