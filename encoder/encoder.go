@@ -143,17 +143,26 @@ func (e *Encoder) Expand(c *concept.Concept) ([]float32, error) {
 	if c.Encoder != e.version {
 		return nil, &OtherBaseError{c.Word, e.version, c.Encoder}
 	}
+	packed, err := e.ExpandCoefficients(c.Coefficients)
+	if err != nil {
+		return nil, fmt.Errorf("concept <%s>: %w", c.Word, err)
+	}
+	return packed, nil
+}
+
+// ExpandCoefficients is [Offsets] of one concept's coefficients in plain Go: packed offsets [layout.Size()].
+func (e *Encoder) ExpandCoefficients(coefficients []float32) ([]float32, error) {
 	targets := e.layout.Targets()
 	k := e.cfg.NumCoefficients
-	if len(c.Coefficients) != k*len(targets) {
-		return nil, fmt.Errorf("concept <%s>: %d coefficients, the encoder makes %d", c.Word, len(c.Coefficients), k*len(targets))
+	if len(coefficients) != k*len(targets) {
+		return nil, fmt.Errorf("%d coefficients, the encoder makes %d", len(coefficients), k*len(targets))
 	}
 	packed := make([]float32, e.layout.Size())
 	for i, t := range targets {
 		down, up, _ := e.layout.Span(t.Path)
 		copy(packed[down:up], e.down[i])
 		into := packed[up : up+e.cfg.Rank*t.Out]
-		for j, coefficient := range c.Coefficients[i*k : (i+1)*k] {
+		for j, coefficient := range coefficients[i*k : (i+1)*k] {
 			row := e.up[i][j*len(into) : (j+1)*len(into)]
 			for x := range into {
 				into[x] += coefficient * row[x]
