@@ -38,7 +38,7 @@ type Command struct {
 	OnlyJudge     bool    `help:"Measure the judge on real renders and no model."`
 	TrainJudge    bool    `help:"Train a judge and use it instead of the bundled one."`
 	JudgeRun      string  `help:"Folder of the judge's runs." default:"runs/judge" type:"path"`
-	JudgeSteps    int     `help:"Steps of the training of each of its two networks." default:"600"`
+	JudgeSteps    int     `help:"Steps of the training of each of its two networks." default:"1200"`
 	JudgeBatch    int     `help:"Pictures a step of the judge's training, two of each person." default:"128"`
 	Threads       int     `help:"CPU threads." default:"2"`
 }
