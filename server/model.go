@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -28,7 +27,6 @@ type model struct {
 	base     *pipeline.Model
 	encoder  *encoder.Encoder // nil: the folder has none
 	detector *ort.Session     // nil: none is installed
-	network  *ort.Session     // of the encoder
 }
 
 // openModel opens what the settings name, for up to maxQueue pictures at a time. The caller closes it.
@@ -55,52 +53,18 @@ func (m *model) open(cfg config.Model, maxQueue int, detectorFile string) error 
 		}
 		return session, nil
 	}}
-	component, err := openEncoderFolder(cfg.Model)
+	var err error
+	m.base, m.encoder, err = encoder.Open(cfg.Model, backend, func(unet op.Model, settings encoder.Config) (*op.Layout, error) {
+		return trace.Layout(unet, settings.Rank, settings.IsTarget)
+	})
 	if err != nil {
 		return err
-	}
-	if component != nil {
-		defer component.Close()
-		settings, err := encoder.ParseConfig(component.Config())
-		if err != nil {
-			return fmt.Errorf("%s: %w", component.Path(), err)
-		}
-		backend.Layout = func(unet op.Model) (*op.Layout, error) { return trace.Layout(unet, settings.Rank, settings.IsTarget) }
-	}
-	if m.base, err = pipeline.Open(cfg.Model, backend); err != nil {
-		return err
-	}
-	if component != nil {
-		if err := m.openEncoder(component, options); err != nil {
-			return err
-		}
 	}
 	if err := m.openIntake(detectorFile, options); err != nil {
 		return err
 	}
 	m.Engine = pipeline.NewEngine(m.base, pipeline.EngineConfig{MaxQueued: maxQueue})
 	return nil
-}
-
-// openEncoderFolder opens the encoder of a model folder; nil where there is none.
-func openEncoderFolder(model string) (*checkpoint.Component, error) {
-	dir := filepath.Join(model, "encoder")
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	return checkpoint.OpenComponent(dir)
-}
-
-func (m *model) openEncoder(component *checkpoint.Component, options ort.Options) error {
-	settings, err := encoder.ParseConfig(component.Config())
-	if err != nil {
-		return fmt.Errorf("%s: %w", component.Path(), err)
-	}
-	if m.network, err = openNetwork("encoder", encoder.Network(settings, m.base.Layout), component, options); err != nil {
-		return err
-	}
-	m.encoder, err = encoder.New(component, m.network, m.base.Layout, m.base.Fingerprint)
-	return err
 }
 
 // openIntake prepares the reading of photos, with a face detector where one is installed.
@@ -139,10 +103,11 @@ func (m *model) Close() error {
 	if m.base != nil {
 		errs = append(errs, m.base.Close())
 	}
-	for _, session := range []*ort.Session{m.network, m.detector} {
-		if session != nil {
-			errs = append(errs, session.Close())
-		}
+	if m.encoder != nil {
+		errs = append(errs, m.encoder.Close())
+	}
+	if m.detector != nil {
+		errs = append(errs, m.detector.Close())
 	}
 	return errors.Join(errs...)
 }

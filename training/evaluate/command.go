@@ -126,50 +126,22 @@ func (c *Command) judgeWeights(ctx context.Context) (map[string]op.Array, error)
 
 // model is what is measured: an engine and, where the folder has one, an encoder.
 type model struct {
-	weights *pipeline.Model
+	base    *pipeline.Model
 	engine  *pipeline.Engine
 	encoder *encoder.Encoder
-	runner  pipeline.Runner
 }
 
-func openModel(dir string, network Network) (m *model, err error) {
-	folder, err := checkpoint.Open(dir)
+func openModel(dir string, network Network) (*model, error) {
+	base, enc, err := encoder.Open(dir, pipeline.Backend{Network: network}, func(unet op.Model, cfg encoder.Config) (*op.Layout, error) {
+		return trace.Layout(unet, cfg.Rank, cfg.IsTarget)
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer folder.Close()
-	m = &model{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, m.Close())
-		}
-	}()
-	backend := pipeline.Backend{Network: network}
-	if !folder.Has("encoder") {
+	if enc == nil {
 		fmt.Fprintf(os.Stderr, "%s has no encoder: only prompts are measured\n", dir)
-		if m.weights, err = pipeline.Open(dir, backend); err == nil {
-			m.engine = pipeline.NewEngine(m.weights, pipeline.EngineConfig{})
-		}
-		return m, err
 	}
-	component, err := folder.Component("encoder")
-	if err != nil {
-		return m, err
-	}
-	cfg, err := encoder.ParseConfig(component.Config())
-	if err != nil {
-		return m, fmt.Errorf("%s: %w", component.Path(), err)
-	}
-	backend.Layout = func(unet op.Model) (*op.Layout, error) { return trace.Layout(unet, cfg.Rank, cfg.IsTarget) }
-	if m.weights, err = pipeline.Open(dir, backend); err != nil {
-		return m, err
-	}
-	m.engine = pipeline.NewEngine(m.weights, pipeline.EngineConfig{})
-	if m.runner, err = network("encoder", encoder.Network(cfg, m.weights.Layout), component); err != nil {
-		return m, err
-	}
-	m.encoder, err = encoder.New(component, m.runner, m.weights.Layout, m.weights.Fingerprint)
-	return m, err
+	return &model{base, pipeline.NewEngine(base, pipeline.EngineConfig{}), enc}, nil
 }
 
 func (m *model) methods() []Method {
@@ -181,15 +153,9 @@ func (m *model) methods() []Method {
 }
 
 func (m *model) Close() error {
-	var errs []error
-	if m.engine != nil {
-		errs = append(errs, m.engine.Close())
-	}
-	if m.runner != nil {
-		errs = append(errs, m.runner.Close())
-	}
-	if m.weights != nil {
-		errs = append(errs, m.weights.Close())
+	errs := []error{m.engine.Close(), m.base.Close()}
+	if m.encoder != nil {
+		errs = append(errs, m.encoder.Close())
 	}
 	return errors.Join(errs...)
 }
