@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -27,7 +28,11 @@ func main() {
 	k := kong.Parse(&commands, kong.Name("training"), kong.UsageOnError(),
 		kong.Description("Makes and measures the models that Likeness serves. Runs are folders: start the same command again to resume one."))
 	k.BindTo(ctx, (*context.Context)(nil))
-	if err := k.Run(); err != nil {
+	switch err := k.Run(); {
+	case err != nil && errors.Is(err, ctx.Err()):
+		fmt.Fprintln(os.Stderr, "training: interrupted")
+		os.Exit(1)
+	case err != nil:
 		fmt.Fprintln(os.Stderr, "training:", err)
 		os.Exit(1)
 	}

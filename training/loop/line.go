@@ -27,8 +27,8 @@ func newLine(batch int) *line {
 	return &line{batch: batch, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0, shown: time.Now(), sums: map[string]float64{}}
 }
 
-// add takes a step's metrics; their means since the last report are what is shown and logged.
-func (l *line) add(r *run, metrics map[string]float64) {
+// add takes a step's metrics; their means since the last report are what is shown and logged. It fails where the log cannot be written.
+func (l *line) add(r *run, metrics map[string]float64) error {
 	l.since++
 	for name, v := range metrics {
 		l.sums[name] += v
@@ -38,7 +38,7 @@ func (l *line) add(r *run, metrics map[string]float64) {
 		every = 2 * time.Second
 	}
 	if time.Since(l.shown) < every {
-		return
+		return nil
 	}
 	speed := float64(l.since*l.batch) / time.Since(l.shown).Seconds()
 	var names []string
@@ -48,13 +48,14 @@ func (l *line) add(r *run, metrics map[string]float64) {
 	}
 	slices.Sort(names)
 	var b strings.Builder
+	errs := []error{r.log.Scalar("samples_per_second", r.step, speed)}
 	for _, name := range names {
 		fmt.Fprintf(&b, "  %s %.4g", name, l.sums[name])
-		r.log.Scalar(name, r.step, l.sums[name])
+		errs = append(errs, r.log.Scalar(name, r.step, l.sums[name]))
 	}
-	r.log.Scalar("samples_per_second", r.step, speed)
 	fmt.Fprintf(os.Stderr, "%sstep %d%s  %.1f samples/s  %s left%s", l.start(), r.step, b.String(), speed, left(r), l.stop())
 	l.shown, l.since, l.sums = time.Now(), 0, map[string]float64{}
+	return errors.Join(errs...)
 }
 
 func (l *line) start() string {

@@ -174,7 +174,9 @@ func (r *run) train(ctx context.Context) error {
 		}
 		r.step++
 		r.elapsed += time.Since(start)
-		line.add(r, metrics)
+		if err := line.add(r, metrics); err != nil {
+			return errors.Join(err, r.save())
+		}
 		if time.Since(saved) > r.SaveEvery {
 			if err := r.save(); err != nil {
 				return err
