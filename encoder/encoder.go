@@ -72,11 +72,8 @@ func read(c *checkpoint.Component, name string, dims ...int) ([]float32, error) 
 // Config returns the encoder's configuration.
 func (e *Encoder) Config() Config { return e.cfg }
 
-// Version identifies the encoder's weights; Base the base model it was trained for.
+// Version identifies the encoder's weights.
 func (e *Encoder) Version() string { return e.version }
-
-// Base identifies the base model that the encoder's concepts are for.
-func (e *Encoder) Base() string { return e.base }
 
 // Encode reads 1 to MaxPhotos aligned photos of one person in one run and returns the concept of the class noun under the placeholder word.
 func (e *Encoder) Encode(ctx context.Context, photos []*Photo, word, class string) (*concept.Concept, error) {

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"image/png"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"likeness/encoder"
 	"likeness/models/backend/ort"
 	"likeness/models/backend/torch"
+	"likeness/models/pixels"
 	"likeness/models/tokenizer"
 	"likeness/training/base"
 	"likeness/training/evaluate"
@@ -30,11 +30,7 @@ type portraitsCommand struct {
 }
 
 func (c *portraitsCommand) Run() error {
-	f, err := os.Create(c.Output)
-	if err != nil {
-		return err
-	}
-	return errors.Join(png.Encode(f, portraits.Sheet(c.Rows, c.Cols, portraits.Train, c.Seed)), f.Close())
+	return pixels.WritePNG(c.Output, portraits.Sheet(c.Rows, c.Cols, portraits.Train, c.Seed))
 }
 
 // schedule is how long a training goes on, and with which steps.

@@ -2,9 +2,12 @@
 package pixels
 
 import (
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
+	"image/png"
+	"os"
 )
 
 // Planes writes an opaque picture into dst [3, H, W]. dst must hold 3·H·W values.
@@ -63,4 +66,13 @@ func Grid(pictures []image.Image, columns int) *image.RGBA {
 		}
 	}
 	return grid
+}
+
+// WritePNG writes a picture to a file.
+func WritePNG(path string, img image.Image) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(png.Encode(f, img), f.Close())
 }

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"image"
-	"image/png"
 	"os"
 	"path/filepath"
 
@@ -18,6 +16,7 @@ import (
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pipeline"
+	"likeness/models/pixels"
 	"likeness/models/safetensors"
 	"likeness/training/loop"
 )
@@ -77,7 +76,7 @@ func (c *Command) Run(ctx context.Context, network Network) error {
 		return err
 	}
 	if c.Output != "" {
-		if err := writePNG(c.Output, grid); err != nil {
+		if err := pixels.WritePNG(c.Output, grid); err != nil {
 			return err
 		}
 	}
@@ -158,12 +157,4 @@ func (m *model) Close() error {
 		errs = append(errs, m.encoder.Close())
 	}
 	return errors.Join(errs...)
-}
-
-func writePNG(path string, img image.Image) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(png.Encode(f, img), f.Close())
 }

@@ -5,8 +5,6 @@ package loop
 import (
 	"errors"
 	"fmt"
-	"image"
-	"image/png"
 	"os"
 	"slices"
 	"strings"
@@ -83,12 +81,4 @@ func left(r *run) time.Duration {
 		return 0
 	}
 	return time.Duration(float64(r.elapsed) * (1 - p) / p).Round(time.Second)
-}
-
-func writePNG(path string, img image.Image) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(png.Encode(f, img), f.Close())
 }

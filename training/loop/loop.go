@@ -17,6 +17,7 @@ import (
 
 	"likeness/models/backend/torch"
 	"likeness/models/op"
+	"likeness/models/pixels"
 	"likeness/training/tensorboard"
 )
 
@@ -264,7 +265,7 @@ func (r *run) sample() error {
 	if err != nil {
 		return fmt.Errorf("sample pictures of %s: %w", r.Dir, err)
 	}
-	if err := writePNG(filepath.Join(r.Dir, fmt.Sprintf("sample-%06d.png", r.step)), img); err != nil {
+	if err := pixels.WritePNG(filepath.Join(r.Dir, fmt.Sprintf("sample-%06d.png", r.step)), img); err != nil {
 		return err
 	}
 	return r.log.Image("samples", r.step, img)

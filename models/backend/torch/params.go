@@ -60,9 +60,6 @@ func (p *Params) track(c lib.Ctensor) error {
 	return nil
 }
 
-// Names returns the weights' names, sorted.
-func (p *Params) Names() []string { return slices.Clone(p.names) }
-
 // values is a view of a weight's memory.
 func (p *Params) values(name string) []float32 {
 	t := p.tensors[name]
