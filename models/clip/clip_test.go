@@ -1,6 +1,7 @@
 package clip_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,9 +44,62 @@ func TestText(t *testing.T) {
 			io["concept_embeddings"] = op.Floats(make([]float32, op.Size(d)), d...)
 			out := run(t, clip.Text(cfg), weights, io)
 			for _, name := range []string{"last_hidden_state", "penultimate", "pooler_output"} {
-				optest.Near(t, name, out[name], io[name], 1e-3)
+				optest.Near(t, name, out[name], io[name], 1e-4)
+			}
+			if cfg.Projection {
+				optest.Near(t, "text_embeds", out["text_embeds"], io["text_embeds"], 1e-4)
 			}
 		})
+	}
+}
+
+// TestSelect holds each selectable state against transformers' hidden_states, and its reading against the layers it needs.
+func TestSelect(t *testing.T) {
+	for _, folder := range optest.Folders(t, "testdata/text_projection_*") {
+		cfg, weights, io := read(t, folder, clip.ParseTextConfig)
+		d := append(append([]int(nil), io["input_ids"].Dims...), cfg.HiddenSize)
+		io["concept_embeddings"] = op.Floats(make([]float32, op.Size(d)), d...)
+		for skip := range cfg.NumHiddenLayers {
+			for _, norm := range []bool{false, true} {
+				name := fmt.Sprintf("hidden_states.%d", skip)
+				if norm {
+					name = fmt.Sprintf("normed.%d", skip)
+				}
+				model := clip.Select(cfg, clip.Selection{Skip: skip, Norm: norm})
+				out := run(t, model, weights, io)
+				optest.Near(t, name, out["encoder_hidden_states"], io[name], 1e-4)
+				list, err := trace.Weights(model)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := 2 + 16*(cfg.NumHiddenLayers-skip)
+				if norm {
+					want += 2
+				}
+				if len(list) != want || len(out) != 1 {
+					t.Errorf("%s: %d weights and %d outputs, want %d and 1", name, len(list), len(out), want)
+				}
+			}
+		}
+		pooled := clip.Select(cfg, clip.Selection{Skip: 1, Pooled: true})
+		optest.Manifest(t, weights, pooled)
+		out := run(t, pooled, weights, io)
+		optest.Near(t, "encoder_hidden_states", out["encoder_hidden_states"], io["penultimate"], 1e-4)
+		optest.Near(t, "text_embeds", out["text_embeds"], io["text_embeds"], 1e-4)
+		cfg.Projection = false
+		out = run(t, clip.Select(cfg, clip.Selection{Norm: true, Pooled: true}), weights, io)
+		optest.Near(t, "encoder_hidden_states", out["encoder_hidden_states"], io["last_hidden_state"], 1e-4)
+		optest.Near(t, "pooler_output", out["pooler_output"], io["pooler_output"], 1e-4)
+	}
+}
+
+// TestSelectRefuses: there are as many layers to pass over as the configuration has.
+func TestSelectRefuses(t *testing.T) {
+	for _, skip := range []int{-1, 13} {
+		_, err := trace.Weights(clip.Select(clip.TextDefault(), clip.Selection{Skip: skip}))
+		if want := fmt.Sprintf("clip_skip passes over %d of num_hidden_layers 12", skip); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the error is %v, want %q", err, want)
+		}
 	}
 }
 
@@ -96,6 +150,9 @@ func TestPublishedSizes(t *testing.T) {
 			clip.ParseTextConfig, clip.Text, 196, 123_060_480},
 		`{"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 23, "hidden_act": "gelu"}`: {
 			clip.ParseTextConfig, clip.Text, 372, 340_387_840},
+		`{"architectures": ["CLIPTextModelWithProjection"], "bos_token_id": 0, "eos_token_id": 2, "hidden_act": "gelu", "hidden_size": 1280,
+			"intermediate_size": 5120, "num_attention_heads": 20, "num_hidden_layers": 32, "projection_dim": 1280, "torch_dtype": "float16"}`: {
+			clip.ParseTextConfig, clip.Text, 517, 694_659_840},
 		`{"hidden_size": 1024, "intermediate_size": 4096, "num_attention_heads": 16, "num_hidden_layers": 24, "patch_size": 14, "projection_dim": 768}`: {
 			clip.ParseVisionConfig, clip.Vision, 392, 303_966_208},
 	} {
@@ -131,6 +188,18 @@ func TestConfigRefuses(t *testing.T) {
 			t.Errorf("%s: the error is %v, want %q", text, err, want)
 		}
 	}
+	for text, want := range map[string]string{
+		`{"architectures": ["T5EncoderModel"]}`:                                   `architectures: "T5EncoderModel"`,
+		`{"architectures": "CLIPTextModel"}`:                                      "architectures",
+		`{"vocab_size": 0}`:                                                       "vocab_size",
+		`{"max_position_embeddings": 0}`:                                          "max_position_embeddings",
+		`{"architectures": ["CLIPTextModelWithProjection"], "projection_dim": 0}`: "projection_dim: 0",
+		`{"hidden_act": "mish"}`:                                                  `hidden_act: "mish"`,
+	} {
+		if _, err := clip.ParseTextConfig([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: the error is %v, want %q", text, err, want)
+		}
+	}
 	cfg := clip.TextDefault()
 	cfg.HiddenAct = "mish"
 	if _, err := trace.Weights(clip.Text(cfg)); err == nil || !strings.Contains(err.Error(), `text_model.encoder.layers.0.mlp: config: activation "mish"`) {
@@ -140,12 +209,14 @@ func TestConfigRefuses(t *testing.T) {
 
 // TestTextConfigRoundTrip: what training writes is what serving reads.
 func TestTextConfigRoundTrip(t *testing.T) {
-	want, _, _ := read(t, "testdata/text_gelu", clip.ParseTextConfig)
-	data, err := want.TextJSON()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := clip.ParseTextConfig(data); err != nil || got != want {
-		t.Errorf("read %+v (%v), wrote %+v", got, err, want)
+	for _, folder := range []string{"testdata/text_gelu", "testdata/text_projection_a"} {
+		want, _, _ := read(t, folder, clip.ParseTextConfig)
+		data, err := want.TextJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := clip.ParseTextConfig(data); err != nil || got != want {
+			t.Errorf("read %+v (%v), wrote %+v", got, err, want)
+		}
 	}
 }

@@ -23,6 +23,9 @@ type Config struct {
 	MaxPositionEmbeddings int `json:"max_position_embeddings"`
 	EOSTokenID            int `json:"eos_token_id"`
 
+	// Projection is whether the pooled state is projected to text_embeds: architectures names a CLIPTextModelWithProjection.
+	Projection bool `json:"-"`
+
 	// Vision only.
 	ImageSize   int `json:"image_size"`
 	PatchSize   int `json:"patch_size"`
@@ -51,8 +54,40 @@ func VisionDefault() Config {
 		ProjectionDim: 512, ImageSize: 224, PatchSize: 32, NumChannels: 3}
 }
 
-// ParseTextConfig reads the config.json of a CLIPTextModel; an unknown or contradictory key is an error that names it.
-func ParseTextConfig(data []byte) (Config, error) { return parse(data, TextDefault()) }
+// ParseTextConfig reads the config.json of a CLIPTextModel or CLIPTextModelWithProjection, OpenAI's or OpenCLIP's; an unknown or
+// contradictory key is an error that names it.
+func ParseTextConfig(data []byte) (Config, error) {
+	c, err := parse(data, TextDefault())
+	if err != nil {
+		return Config{}, err
+	}
+	if c.VocabSize < 1 || c.MaxPositionEmbeddings < 1 {
+		return Config{}, fmt.Errorf("vocab_size and max_position_embeddings: %d and %d, must be positive", c.VocabSize, c.MaxPositionEmbeddings)
+	}
+	var named struct{ Architectures []string }
+	if err := json.Unmarshal(data, &named); err != nil {
+		return Config{}, fmt.Errorf("architectures: %w", err)
+	}
+	for _, class := range named.Architectures {
+		switch class {
+		case textModel:
+		case projectedTextModel:
+			c.Projection = true
+		default:
+			return Config{}, fmt.Errorf("architectures: %q, known are %s and %s", class, textModel, projectedTextModel)
+		}
+	}
+	if c.Projection && c.ProjectionDim < 1 {
+		return Config{}, fmt.Errorf("projection_dim: %d, must be positive", c.ProjectionDim)
+	}
+	return c, nil
+}
+
+// The classes that transformers writes as a text encoder's architectures.
+const (
+	textModel          = "CLIPTextModel"
+	projectedTextModel = "CLIPTextModelWithProjection"
+)
 
 // ParseVisionConfig reads the config.json of a CLIPVisionModelWithProjection.
 func ParseVisionConfig(data []byte) (Config, error) {
@@ -73,13 +108,21 @@ func parse(data []byte, c Config) (Config, error) {
 	if c.HiddenSize < 1 || c.IntermediateSize < 1 || c.NumHiddenLayers < 1 {
 		return Config{}, fmt.Errorf("hidden_size, intermediate_size and num_hidden_layers must be positive")
 	}
-	return c, nil
+	switch c.HiddenAct {
+	case "gelu", "quick_gelu", "silu", "swish":
+		return c, nil
+	}
+	return Config{}, fmt.Errorf("hidden_act: %q, known are gelu, quick_gelu and silu", c.HiddenAct)
 }
 
 // TextJSON is the config.json of a text model with this configuration.
 func (c Config) TextJSON() ([]byte, error) {
+	class := textModel
+	if c.Projection {
+		class = projectedTextModel
+	}
 	return json.MarshalIndent(map[string]any{
-		"architectures": []string{"CLIPTextModel"}, "model_type": "clip_text_model", "hidden_size": c.HiddenSize,
+		"architectures": []string{class}, "model_type": "clip_text_model", "hidden_size": c.HiddenSize,
 		"intermediate_size": c.IntermediateSize, "num_hidden_layers": c.NumHiddenLayers, "num_attention_heads": c.NumHeads,
 		"hidden_act": c.HiddenAct, "layer_norm_eps": c.LayerNormEps, "projection_dim": c.ProjectionDim, "vocab_size": c.VocabSize,
 		"max_position_embeddings": c.MaxPositionEmbeddings, "eos_token_id": c.EOSTokenID,

@@ -2,7 +2,6 @@
 package unet
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"likeness/models/config"
@@ -34,64 +33,20 @@ type Config struct {
 	// of heads unless num_attention_heads is given.
 	Heads         PerLevel `json:"attention_head_dim"`
 	HeadsOverride PerLevel `json:"num_attention_heads"`
+
+	// What is embedded beside the timestep: SDXL's pooled text and sizes (addition_embed_type text_time), and the guidance scale of
+	// latent consistency models; empty and 0 without.
+	AdditionEmbedType    string `json:"addition_embed_type,omitempty"`
+	AdditionTimeEmbedDim int    `json:"addition_time_embed_dim,omitempty"`
+	ProjectionInputDim   int    `json:"projection_class_embeddings_input_dim,omitempty"`
+	TimeCondProjDim      int    `json:"time_cond_proj_dim,omitempty"`
 }
 
-// Size is the height and width of the latents that a network was trained on.
-type Size [2]int
+// textTime is the one addition_embed_type there is.
+const textTime = "text_time"
 
-// UnmarshalJSON reads one number for both sides, or a list of the height and the width.
-func (s *Size) UnmarshalJSON(data []byte) error {
-	var list PerLevel
-	if err := json.Unmarshal(data, &list); err != nil || len(list) < 1 || len(list) > 2 {
-		return fmt.Errorf("sample_size: %s is neither a number nor a pair", data)
-	}
-	s[0], s[1] = list[0], list[len(list)-1]
-	return nil
-}
-
-// MarshalJSON writes one number where both sides are equal.
-func (s Size) MarshalJSON() ([]byte, error) {
-	if s[0] == s[1] {
-		return json.Marshal(s[0])
-	}
-	return json.Marshal(s[:])
-}
-
-// PerLevel is a key that holds one number for all levels or a list with one for each.
-type PerLevel []int
-
-// UnmarshalJSON reads a number or a list of numbers.
-func (p *PerLevel) UnmarshalJSON(data []byte) error {
-	var one int
-	if json.Unmarshal(data, &one) == nil {
-		*p = PerLevel{one}
-		return nil
-	}
-	var list []int
-	if err := json.Unmarshal(data, &list); err != nil {
-		return fmt.Errorf("%s: neither a number nor a list of numbers", data)
-	}
-	*p = list
-	return nil
-}
-
-// MarshalJSON writes one number where all levels share it.
-func (p PerLevel) MarshalJSON() ([]byte, error) {
-	switch len(p) {
-	case 0:
-		return []byte("null"), nil
-	case 1:
-		return json.Marshal(p[0])
-	}
-	return json.Marshal([]int(p))
-}
-
-func (p PerLevel) at(i int) int {
-	if len(p) == 1 {
-		return p[0]
-	}
-	return p[i]
-}
+// TimeIDs is the count of SDXL's sizes: original height and width, top and left of the crop, target height and width, in pixels.
+const TimeIDs = 6
 
 // fixed lists the keys of features that diffusers has and this network does not, with the value that switches each off.
 var fixed = map[string]string{
@@ -113,6 +68,9 @@ func Default() Config {
 
 // ParseConfig reads a config.json; an unknown or contradictory key is an error that names it.
 func ParseConfig(data []byte) (Config, error) {
+	if err := checkPerLevel(data); err != nil {
+		return Config{}, fmt.Errorf("config of UNet2DConditionModel: %w", err)
+	}
 	c := Default()
 	if err := config.Parse(data, "UNet2DConditionModel", &c, fixed); err != nil {
 		return Config{}, err
@@ -123,51 +81,11 @@ func ParseConfig(data []byte) (Config, error) {
 	return c, c.check()
 }
 
-func (c Config) check() error {
-	n := len(c.BlockOutChannels)
-	if n == 0 || len(c.DownBlockTypes) != n || len(c.UpBlockTypes) != n {
-		return fmt.Errorf("block_out_channels, down_block_types and up_block_types: %d, %d and %d entries, must be equal and not none",
-			n, len(c.DownBlockTypes), len(c.UpBlockTypes))
-	}
-	levels := map[string]PerLevel{"layers_per_block": c.LayersPerBlock, "cross_attention_dim": c.CrossAttentionDim,
-		"transformer_layers_per_block": c.TransformerLayers, "attention_head_dim": c.Heads}
-	for key, p := range levels {
-		if len(p) != 1 && len(p) != n {
-			return fmt.Errorf("%s: %d entries for %d levels", key, len(p), n)
-		}
-		for _, v := range p {
-			if v < 1 {
-				return fmt.Errorf("%s: %d, must be positive", key, v)
-			}
-		}
-	}
-	for i, ch := range c.BlockOutChannels {
-		if ch < 1 || c.NormNumGroups < 1 || ch%c.NormNumGroups != 0 {
-			return fmt.Errorf("block_out_channels[%d]: %d is no multiple of norm_num_groups %d", i, ch, c.NormNumGroups)
-		}
-		if ch%c.Heads.at(i) != 0 {
-			return fmt.Errorf("attention_head_dim: %d heads do not divide block_out_channels[%d] = %d", c.Heads.at(i), i, ch)
-		}
-		if t := c.DownBlockTypes[i]; t != "DownBlock2D" && t != "CrossAttnDownBlock2D" {
-			return fmt.Errorf("down_block_types[%d]: %q, known are DownBlock2D and CrossAttnDownBlock2D", i, t)
-		}
-		if t := c.UpBlockTypes[i]; t != "UpBlock2D" && t != "CrossAttnUpBlock2D" {
-			return fmt.Errorf("up_block_types[%d]: %q, known are UpBlock2D and CrossAttnUpBlock2D", i, t)
-		}
-	}
-	switch {
-	case c.MidBlockType != "UNetMidBlock2DCrossAttn":
-		return fmt.Errorf("mid_block_type: %q, known is UNetMidBlock2DCrossAttn", c.MidBlockType)
-	case c.CenterInputSample || c.MidBlockOnlyCrossAttn || len(c.TransformerLayersUp) > 0:
-		return fmt.Errorf("center_input_sample, mid_block_only_cross_attention and reverse_transformer_layers_per_block are not supported")
-	case c.ActFn != "silu":
-		return fmt.Errorf("act_fn: %q, known is silu", c.ActFn)
-	}
-	return nil
-}
-
 // Multiple is what the sides of the latents must be multiples of.
 func (c Config) Multiple() int { return 1 << (len(c.BlockOutChannels) - 1) }
 
-// TextWidth is the width of the text states that the cross-attention of the first level reads.
-func (c Config) TextWidth() int { return c.CrossAttentionDim.at(0) }
+// TextWidth is the width of the text states that cross-attention reads.
+func (c Config) TextWidth() int { return c.CrossAttentionDim.at(len(c.BlockOutChannels) - 1) }
+
+// PooledWidth is the width of text_embeds, 0 for a network that does not read them.
+func (c Config) PooledWidth() int { return c.ProjectionInputDim - TimeIDs*c.AdditionTimeEmbedDim }

@@ -1,26 +1,35 @@
 package unet
 
 import (
-	"strings"
-
 	"likeness/models/nn"
 	"likeness/models/op"
 )
 
-// Inputs are what the network reads.
+// Inputs are what the network reads; the last three are zero Tensors where the configuration has no use for them.
 type Inputs struct {
-	Sample              op.Tensor // [B, in_channels, H, W]
+	Sample              op.Tensor // [B, in_channels, H, W]; for inpainting noisy latents, mask and masked image, in this order
 	Timestep            op.Tensor // [B], float
 	EncoderHiddenStates op.Tensor // [B, L, cross_attention_dim]
+	TextEmbeds          op.Tensor // [B, PooledWidth], with addition_embed_type text_time: pooled text
+	TimeIDs             op.Tensor // [B, TimeIDs], with addition_embed_type text_time, float
+	TimestepCond        op.Tensor // [B, time_cond_proj_dim], with that key: the embedded guidance scale
 }
 
-// New is the model sample, timestep, encoder_hidden_states → noise_pred. With a layout it also reads offsets [B, K, layout.Size()].
+// New is the model sample, timestep, encoder_hidden_states → noise_pred. It also reads text_embeds and time_ids, or timestep_cond, where
+// the configuration has them, and with a layout offsets [B, K, layout.Size()].
 func New(cfg Config, layout *op.Layout) op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
 		in := Inputs{
 			Sample:              s.Input("sample", op.Float32, -1, cfg.InChannels, -1, -1),
 			Timestep:            s.Input("timestep", op.Float32, -1),
 			EncoderHiddenStates: s.Input("encoder_hidden_states", op.Float32, -1, -1, cfg.TextWidth()),
+		}
+		if cfg.AdditionEmbedType == textTime {
+			in.TextEmbeds = s.Input("text_embeds", op.Float32, -1, cfg.PooledWidth())
+			in.TimeIDs = s.Input("time_ids", op.Float32, -1, TimeIDs)
+		}
+		if cfg.TimeCondProjDim > 0 {
+			in.TimestepCond = s.Input("timestep_cond", op.Float32, -1, cfg.TimeCondProjDim)
 		}
 		if layout != nil {
 			s = s.WithOffsets(layout, s.Input("offsets", op.Float32, -1, -1, layout.Size()))
@@ -33,7 +42,7 @@ func New(cfg Config, layout *op.Layout) op.Model {
 func Forward(s op.Scope, cfg Config, in Inputs) op.Tensor {
 	ch := cfg.BlockOutChannels
 	n := len(ch)
-	net := network{cfg, in.EncoderHiddenStates, cfg.timeEmbedding(s, in.Timestep)}
+	net := network{cfg, in.EncoderHiddenStates, cfg.timeEmbedding(s, in)}
 	h := nn.Conv2D(s.At("conv_in"), in.Sample, cfg.InChannels, ch[0], 3, 1, 1)
 	skips, widths := []op.Tensor{h}, []int{ch[0]}
 	width := ch[0]
@@ -66,12 +75,37 @@ func Forward(s op.Scope, cfg Config, in Inputs) op.Tensor {
 	return nn.Conv2D(s.At("conv_out"), h, ch[0], cfg.OutChannels, 3, 1, 1)
 }
 
-func (c Config) timeEmbedding(s op.Scope, timestep op.Tensor) op.Tensor {
+// timeEmbedding returns [B, 4·ch], what every resnet adds.
+func (c Config) timeEmbedding(s op.Scope, in Inputs) op.Tensor {
 	ch := c.BlockOutChannels[0]
-	t := nn.TimestepEmbedding(s, timestep, ch, c.FlipSinToCos, c.FreqShift)
-	s = s.At("time_embedding")
-	t = nn.Linear(s.At("linear_1"), t, ch, 4*ch, true).SiLU()
-	return nn.Linear(s.At("linear_2"), t, 4*ch, 4*ch, true) // [B, 4·ch]
+	t := nn.TimestepEmbedding(s, in.Timestep, ch, c.FlipSinToCos, c.FreqShift)
+	e := s.At("time_embedding")
+	if c.TimeCondProjDim > 0 {
+		require(e, "timestep_cond", in.TimestepCond)
+		t = t.Add(nn.Linear(e.At("cond_proj"), in.TimestepCond, c.TimeCondProjDim, ch, false))
+	}
+	t = embed(e, t, ch, 4*ch)
+	if c.AdditionEmbedType != textTime {
+		return t
+	}
+	e = s.At("add_embedding")
+	require(e, "text_embeds", in.TextEmbeds)
+	require(e, "time_ids", in.TimeIDs)
+	width := c.AdditionTimeEmbedDim
+	sizes := nn.TimestepEmbedding(s, in.TimeIDs, width, c.FlipSinToCos, c.FreqShift) // [B·TimeIDs, width]
+	sizes = sizes.ReshapeLike(in.TextEmbeds, 0, TimeIDs*width)
+	return t.Add(embed(e, in.TextEmbeds.Concat(1, sizes), c.ProjectionInputDim, 4*ch))
+}
+
+// embed is diffusers' TimestepEmbedding: two layers over x [B, in].
+func embed(s op.Scope, x op.Tensor, in, out int) op.Tensor {
+	return nn.Linear(s.At("linear_2"), nn.Linear(s.At("linear_1"), x, in, out, true).SiLU(), out, out, true)
+}
+
+func require(s op.Scope, name string, x op.Tensor) {
+	if !x.Ok() {
+		s.Fail("the configuration needs the input %s", name)
+	}
 }
 
 // network is what every block of one forward pass shares.
@@ -88,7 +122,7 @@ func (n network) resnet(in, out int) nn.Resnet {
 // layer is resnet j of a down or up block and, where the block has them, its transformer.
 func (n network) layer(b op.Scope, j, level int, kind string, h op.Tensor, in, out int) op.Tensor {
 	h = n.resnet(in, out).Forward(b.Index("resnets", j), h, n.temb)
-	if strings.HasPrefix(kind, "CrossAttn") {
+	if attends(kind) {
 		h = n.transformer(b.Index("attentions", j), h, out, level)
 	}
 	return h

@@ -1,14 +1,15 @@
 """Golden files for the networks: tiny random models run by diffusers and transformers.
 
     pip install torch==2.7.1 diffusers==0.42.1 transformers==5.23.0 safetensors numpy
-    python scripts/golden/models.py
+    python scripts/golden/models.py [CASE...]
 
-Rewrites models/{unet,clip,vae}/testdata/<case>/. See README.md beside this file.
+Rewrites models/{unet,clip,vae}/testdata/<case>/, all of them unless some are named. See README.md beside this file.
 """
 
 import math
 import pathlib
 import shutil
+import sys
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -16,6 +17,7 @@ from safetensors.torch import save_file
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
 )
@@ -62,11 +64,42 @@ UNETS = {
     ),
 }
 
+# What tells the published families apart, at a width that keeps the files small; each is drawn twice.
+TINY = dict(
+    sample_size=8,
+    down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+    up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    block_out_channels=(4, 8),
+    layers_per_block=1,
+    norm_num_groups=2,
+    attention_head_dim=2,
+    cross_attention_dim=6,
+)
+FAMILIES = {
+    "sd2": dict(attention_head_dim=(1, 4), use_linear_projection=True, upcast_attention=True),
+    "sdxl": dict(
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(4, 4, 8),
+        attention_head_dim=(1, 2, 4),
+        transformer_layers_per_block=(1, 1, 2),
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=4,
+        projection_class_embeddings_input_dim=10 + 6 * 4,
+    ),
+    "inpaint": dict(in_channels=9, block_out_channels=(4, 4)),
+    "lcm": dict(time_cond_proj_dim=6, block_out_channels=(4, 4)),
+}
+UNETS.update({f"{name}_{draw}": TINY | changes for name, changes in FAMILIES.items() for draw in "ab"})
+
 # (batch, height, width, text length, timesteps)
 UNET_INPUTS = {
     "sd1": (2, 8, 8, 7, (981.0, 41.0)),
     "three_levels": (3, 8, 16, 5, (0.0, 500.0, 999.0)),
     "linear_projection": (1, 12, 8, 9, (123.25,)),
+    "a": (2, 8, 8, 5, (981.0, 41.0)),
+    "b": (1, 4, 12, 7, (259.0,)),
 }
 
 # The pooled row: eos_token_id 2 means "the largest id" (old configs), any other "the first such id".
@@ -99,6 +132,20 @@ TEXTS = {
         pad_token_id=0,
     ),
 }
+PROJECTED = dict(
+    vocab_size=40,
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    max_position_embeddings=9,
+    hidden_act="gelu",
+    projection_dim=12,
+    bos_token_id=0,
+    eos_token_id=2,
+    pad_token_id=1,
+)
+TEXTS.update({f"text_projection_{draw}": PROJECTED for draw in "ab"})
 
 VISIONS = {
     "vision_quick_gelu": dict(
@@ -188,26 +235,39 @@ def save(package, case, model, io, prefix=""):
 
 def publish_names(model, path, prefix):
     """transformers 5 drops the `text_model.` that every published CLIP text encoder carries."""
-    state = {k if k.startswith(prefix) else prefix + k: v for k, v in model.state_dict().items()}
+    published = (prefix, "text_projection.")
+    state = {k if k.startswith(published) else prefix + k: v for k, v in model.state_dict().items()}
     state = {k: v.contiguous() for k, v in state.items() if not k.endswith("position_ids")}
     save_file(state, path, metadata={"format": "pt"})
 
 
 def unet(case, seed):
     model = randomize(UNet2DConditionModel(**UNETS[case]), seed)
-    b, h, w, length, steps = UNET_INPUTS[case]
+    cfg = model.config
+    b, h, w, length, steps = UNET_INPUTS.get(case) or UNET_INPUTS[case[-1]]
     io = {
-        "sample": randn(seed + 1, b, model.config.in_channels, h, w),
+        "sample": randn(seed + 1, b, cfg.in_channels, h, w),
         "timestep": torch.tensor(steps),
-        "encoder_hidden_states": randn(seed + 2, b, length, model.config.cross_attention_dim),
+        "encoder_hidden_states": randn(seed + 2, b, length, cfg.cross_attention_dim),
     }
-    io["noise_pred"] = model(io["sample"], io["timestep"], io["encoder_hidden_states"]).sample
+    added = {}
+    if cfg.addition_embed_type == "text_time":
+        pooled = cfg.projection_class_embeddings_input_dim - 6 * cfg.addition_time_embed_dim
+        sizes = torch.tensor([[1024, 768, 0, 16, 1024, 1024], [512, 512, 8, 0, 640, 384]])
+        added = {"text_embeds": randn(seed + 3, b, pooled), "time_ids": sizes[:b].float()}
+    condition = {}
+    if cfg.time_cond_proj_dim:
+        condition = {"timestep_cond": randn(seed + 4, b, cfg.time_cond_proj_dim)}
+    out = model(io["sample"], io["timestep"], io["encoder_hidden_states"], added_cond_kwargs=added, **condition)
+    io |= added | condition | {"noise_pred": out.sample}
     save("unet", case, model, io)
 
 
 def clip_text(case, seed):
     cfg = CLIPTextConfig(**TEXTS[case])
-    model = randomize(CLIPTextModel(cfg), seed)
+    projected = case.startswith("text_projection")
+    model = randomize((CLIPTextModelWithProjection if projected else CLIPTextModel)(cfg), seed)
+    transformer = model.text_model if projected else model
     length, top = cfg.max_position_embeddings, cfg.vocab_size - 1
     g = torch.Generator().manual_seed(seed + 1)
     ids = torch.randint(3, top - 1, (3, length), generator=g)
@@ -215,13 +275,20 @@ def clip_text(case, seed):
     for row, end in enumerate((length - 1, 4, 2)):  # the end mark, then padding that repeats it or not
         ids[row, end:] = cfg.pad_token_id if row == 2 else top
         ids[row, end] = top
-    out = model(ids, output_hidden_states=True)
+    out = transformer(ids, output_hidden_states=True)
     io = {
         "input_ids": ids,
         "last_hidden_state": out.last_hidden_state,
         "pooler_output": out.pooler_output,
         "penultimate": out.hidden_states[-2],
     }
+    if projected:
+        io["text_embeds"] = model(ids).text_embeds
+        for skip in range(cfg.num_hidden_layers):
+            state = out.hidden_states[-(skip + 1)]
+            io[f"hidden_states.{skip}"] = state.clone()
+            io[f"normed.{skip}"] = transformer.final_layer_norm(state)
+        io["penultimate"] = io["penultimate"].clone()
     save("clip", case, model, io, prefix="text_model.")
 
 
@@ -252,7 +319,8 @@ def main():
     with torch.no_grad():
         for make, table in cases:
             for i, case in enumerate(table):
-                make(case, 100 * (i + 1))
+                if case in sys.argv[1:] or not sys.argv[1:]:
+                    make(case, 100 * (i + 1))
 
 
 if __name__ == "__main__":
