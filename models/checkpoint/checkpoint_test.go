@@ -47,6 +47,23 @@ func component(t *testing.T, dir string) *Component {
 	return c
 }
 
+// sdxl adds a second text encoder and tokenizer to model's folder.
+func sdxl(t *testing.T) string {
+	t.Helper()
+	dir := model(t)
+	write(t, filepath.Join(dir, indexFile), `{"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": true,
+		"unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderKL"], "scheduler": ["diffusers", "EulerDiscreteScheduler"],
+		"text_encoder": ["transformers", "CLIPTextModel"], "text_encoder_2": ["transformers", "CLIPTextModelWithProjection"],
+		"tokenizer": ["transformers", "CLIPTokenizer"], "tokenizer_2": ["transformers", "CLIPTokenizer"], "image_encoder": [null, null]}`)
+	tensors := map[string]safetensors.Tensor{"w": f32(7)}
+	if err := WriteComponent(filepath.Join(dir, TextEncoder2), struct{}{}, tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, Tokenizer2, "vocab.json"), "{}")
+	write(t, filepath.Join(dir, Tokenizer2, "merges.txt"), "")
+	return dir
+}
+
 // model writes a whole folder of one weight a network.
 func model(t *testing.T) string {
 	t.Helper()
@@ -252,97 +269,28 @@ func TestOldNames(t *testing.T) {
 	}
 }
 
-func TestVariantsAndShards(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "unet")
-	write(t, filepath.Join(dir, configFile), "{}")
-	weights(t, filepath.Join(dir, "diffusion_pytorch_model.fp16.safetensors"), map[string]safetensors.Tensor{"half": safetensors.F16([]float32{0.5}, 1)})
-	if got := component(t, dir).Names(); !reflect.DeepEqual(got, []string{"half"}) {
-		t.Fatal(got)
+// TestSecondTextEncoder: what model_index.json lists of SDXL's second encoder must be there.
+func TestSecondTextEncoder(t *testing.T) {
+	dir := sdxl(t)
+	if !exists(filepath.Join(dir, TextEncoder2, "model.safetensors")) {
+		t.Fatal("the second text encoder's weights are not named as transformers names them")
 	}
-	index := filepath.Join(dir, "diffusion_pytorch_model.safetensors.index.json")
-	write(t, index, `{"metadata":{},"weight_map":{"a":"s-1.safetensors","b":"s-2.safetensors"}}`)
-	_, err := OpenComponent(dir)
+	f, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if !f.Has(TextEncoder2) || !f.Has(Tokenizer2) || f.Class() != "StableDiffusionXLPipeline" {
+		t.Fatalf("text_encoder_2 %v, tokenizer_2 %v, class %s", f.Has(TextEncoder2), f.Has(Tokenizer2), f.Class())
+	}
+	for _, path := range []string{"text_encoder_2/model.safetensors", "tokenizer_2/vocab.json"} {
+		if err := os.Remove(filepath.Join(dir, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err = Open(dir)
 	var missing *MissingError
-	if !errors.As(err, &missing) || !reflect.DeepEqual(missing.Parts, []string{"s-1.safetensors", "s-2.safetensors"}) {
-		t.Fatal(err)
-	}
-	weights(t, filepath.Join(dir, "s-1.safetensors"), map[string]safetensors.Tensor{"a": f32(1)})
-	weights(t, filepath.Join(dir, "s-2.safetensors"), map[string]safetensors.Tensor{"b": f32(2)})
-	c := component(t, dir)
-	if v, _, err := c.Float32("b"); err != nil || v[0] != 2 || len(c.Names()) != 2 {
-		t.Fatal(v, err, c.Names())
-	}
-	weights(t, filepath.Join(dir, "s-2.safetensors"), map[string]safetensors.Tensor{"a": f32(2)})
-	if _, err := OpenComponent(dir); err == nil || !strings.Contains(err.Error(), "twice") {
-		t.Fatal(err)
-	}
-	for _, bad := range []string{"{", `{"weight_map":{}}`, `{"weight_map":{"a":"../x.safetensors"}}`} {
-		write(t, index, bad)
-		if _, err := OpenComponent(dir); err == nil {
-			t.Errorf("%s was accepted", bad)
-		}
-	}
-}
-
-func TestFingerprint(t *testing.T) {
-	print := func(dir string) string {
-		t.Helper()
-		f, err := Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		s, err := f.Fingerprint()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	one, two := model(t), model(t)
-	first := print(one)
-	if len(first) != 64 || first != print(two) {
-		t.Fatal("equal folders have different fingerprints")
-	}
-	write(t, filepath.Join(two, Scheduler, "scheduler_config.json"), `{"steps_offset": 0}`)
-	write(t, filepath.Join(two, UNet, configFile), `{"_diffusers_version": "0.1", "width": 0}`)
-	if first != print(two) {
-		t.Fatal("the scheduler or a version changed it")
-	}
-	write(t, filepath.Join(two, UNet, configFile), `{"width": 1}`)
-	if first == print(two) {
-		t.Fatal("a configuration did not change it")
-	}
-	two = model(t)
-	write(t, filepath.Join(two, Tokenizer, "merges.txt"), "a b")
-	if first == print(two) {
-		t.Fatal("the tokenizer did not change it")
-	}
-	two = model(t)
-	weights(t, filepath.Join(two, UNet, "diffusion_pytorch_model.safetensors"), map[string]safetensors.Tensor{"w": f32(0, 1.0001)})
-	if first == print(two) {
-		t.Fatal("a weight did not change it")
-	}
-}
-
-// Samples reach start, middle and end of a large weight.
-func TestFingerprintSamples(t *testing.T) {
-	seen := map[string]bool{}
-	for _, at := range []int{-1, 0, 5000, 9999} {
-		values := make([]float32, 10000)
-		if at >= 0 {
-			values[at] = 1
-		}
-		dir := filepath.Join(t.TempDir(), "unet")
-		if err := WriteComponent(dir, struct{}{}, map[string]safetensors.Tensor{"w": f32(values...)}, nil); err != nil {
-			t.Fatal(err)
-		}
-		s, err := component(t, dir).Fingerprint()
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen[s] = true
-	}
-	if len(seen) != 4 {
-		t.Fatalf("%d fingerprints of 4 different weights", len(seen))
+	if want := []string{"tokenizer_2/vocab.json", "text_encoder_2/model.safetensors"}; !errors.As(err, &missing) || !reflect.DeepEqual(missing.Parts, want) {
+		t.Fatalf("the error is %v, want the parts %v", err, want)
 	}
 }

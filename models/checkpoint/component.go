@@ -72,18 +72,21 @@ func (c *Component) openWeights() error {
 	if err != nil {
 		return err
 	}
+	var names []string
 	for _, path := range paths {
 		file, err := safetensors.Open(path)
 		if err != nil {
 			return err
 		}
 		c.files = append(c.files, file)
-		names := file.Names()
-		rename := renamer(names)
-		for _, name := range names {
+		names = append(names, file.Names()...)
+	}
+	rename := renamer(names)
+	for _, file := range c.files {
+		for _, name := range file.Names() {
 			current := rename(name)
 			if _, twice := c.sources[current]; twice {
-				return fmt.Errorf("%s: weight %q is there twice", path, current)
+				return fmt.Errorf("%s: weight %q is there twice", file.Path(), current)
 			}
 			c.sources[current] = source{file, name}
 		}

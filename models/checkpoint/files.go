@@ -18,9 +18,14 @@ const (
 	transformersStem = "model"
 )
 
-// weightFiles finds the weight files of a component, the full-precision ones if there is a choice.
+// variants are the precisions that diffusers keeps beside each other, in the order of preference.
+var variants = []string{"", ".fp16", ".bf16"}
+
+// weightFiles finds the weight files of a component: of the first variant that is whole, since a download of one variant brings the
+// index of another along without its shards.
 func weightFiles(dir string) ([]string, error) {
-	for _, variant := range []string{"", ".fp16"} {
+	var incomplete *MissingError
+	for _, variant := range variants {
 		for _, stem := range []string{diffusersStem, transformersStem} {
 			single := filepath.Join(dir, stem+variant+".safetensors")
 			if exists(single) {
@@ -30,11 +35,23 @@ func weightFiles(dir string) ([]string, error) {
 				stem + variant + ".safetensors.index.json",
 				stem + ".safetensors.index" + variant + ".json",
 			} {
-				if path := filepath.Join(dir, index); exists(path) {
-					return shards(path)
+				path := filepath.Join(dir, index)
+				if !exists(path) {
+					continue
+				}
+				paths, err := shards(path)
+				var lacks *MissingError
+				if !errors.As(err, &lacks) {
+					return paths, err
+				}
+				if incomplete == nil {
+					incomplete = lacks
 				}
 			}
 		}
+	}
+	if incomplete != nil {
+		return nil, incomplete
 	}
 	part := stem(dir) + ".safetensors"
 	for _, s := range []string{diffusersStem, "pytorch_model"} {
@@ -52,7 +69,7 @@ func exists(path string) bool {
 
 // stem is the weight file's name for a component folder: transformers' for encoders, diffusers' for the others.
 func stem(dir string) string {
-	if strings.HasSuffix(filepath.Base(filepath.Clean(dir)), "encoder") {
+	if strings.HasSuffix(strings.TrimSuffix(filepath.Base(filepath.Clean(dir)), "_2"), "encoder") {
 		return transformersStem
 	}
 	return diffusersStem
@@ -101,7 +118,7 @@ var oldAttention = regexp.MustCompile(`^(.*attentions\.\d+\.)(query|key|value|pr
 
 var attentionNames = map[string]string{"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
-// renamer gives the function from names in a file to today's names: old VAE attention is renamed, and CLIP text
+// renamer gives the function from the names in a component's files to today's names: old VAE attention is renamed, and CLIP text
 // weights that lack it, as transformers 5 writes them, get the prefix of published checkpoints.
 func renamer(names []string) func(string) string {
 	bareText := slices.Contains(names, "embeddings.token_embedding.weight")

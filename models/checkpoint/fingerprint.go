@@ -14,11 +14,14 @@ import (
 
 const sampleBytes = 64 // hashed at the start, middle and end of every weight
 
-// Fingerprint identifies what a concept is made for: text encoder, tokenizer and UNet. Exchanging the VAE, the
+// Fingerprint identifies what a concept is made for: text encoders, tokenizers and UNet. Exchanging the VAE, the
 // scheduler or a file's layout leaves it as it is; any training of the networks changes it.
 func (f *Folder) Fingerprint() (string, error) {
 	h := sha256.New()
-	for _, name := range []string{TextEncoder, UNet} {
+	for _, name := range []string{TextEncoder, TextEncoder2, UNet} {
+		if name == TextEncoder2 && !f.Has(name) {
+			continue
+		}
 		c, err := f.Component(name)
 		if err != nil {
 			return "", err
@@ -27,12 +30,17 @@ func (f *Folder) Fingerprint() (string, error) {
 			return "", err
 		}
 	}
-	for _, name := range []string{"vocab.json", "merges.txt"} {
-		data, err := os.ReadFile(filepath.Join(f.path, Tokenizer, name))
-		if err != nil {
-			return "", err
+	for _, tokenizer := range []string{Tokenizer, Tokenizer2} {
+		if tokenizer == Tokenizer2 && !f.Has(tokenizer) {
+			continue
 		}
-		field(h, name, data)
+		for _, name := range []string{"vocab.json", "merges.txt"} {
+			data, err := os.ReadFile(filepath.Join(f.path, tokenizer, name))
+			if err != nil {
+				return "", err
+			}
+			field(h, name, data)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -25,13 +25,24 @@ const (
 	Scheduler   = "scheduler"
 )
 
-// required holds, for each component a folder must have, the file that shows it is there.
-var required = []struct{ name, file string }{
-	{Scheduler, "scheduler_config.json"},
-	{TextEncoder, configFile},
-	{Tokenizer, "vocab.json"},
-	{UNet, configFile},
-	{VAE, configFile},
+// Components of SDXL folders, which must be there where model_index.json lists them.
+const (
+	TextEncoder2 = "text_encoder_2"
+	Tokenizer2   = "tokenizer_2"
+)
+
+// required holds, for each component that a folder must have, the file that shows it is there.
+var required = []struct {
+	name, file string
+	listed     bool // required only where model_index.json lists it
+}{
+	{Scheduler, "scheduler_config.json", false},
+	{TextEncoder, configFile, false},
+	{TextEncoder2, configFile, true},
+	{Tokenizer, "vocab.json", false},
+	{Tokenizer2, "vocab.json", true},
+	{UNet, configFile, false},
+	{VAE, configFile, false},
 }
 
 // Folder is an open model folder.
@@ -52,8 +63,8 @@ func (e *MissingError) Error() string {
 }
 
 // Open reads model_index.json, and the configurations and weight headers of unet, vae, text_encoder, tokenizer and
-// scheduler, which must all be there, and of every other listed network that is (such as encoder). The caller closes
-// the Folder. Missing parts are a *MissingError.
+// scheduler, which must all be there, of a listed text_encoder_2 and tokenizer_2, which must be there too, and of every
+// other listed network that is (such as encoder). The caller closes the Folder. Missing parts are a *MissingError.
 func Open(dir string) (*Folder, error) {
 	index, err := readIndex(dir)
 	if err != nil {
@@ -63,6 +74,9 @@ func Open(dir string) (*Folder, error) {
 	missing := &MissingError{Path: dir}
 	var errs []error
 	for _, r := range required {
+		if r.listed && !slices.Contains(index.components, r.name) {
+			continue
+		}
 		if _, err := os.Stat(filepath.Join(dir, r.name, r.file)); err != nil {
 			missing.Parts = append(missing.Parts, r.name+"/"+r.file)
 		}
@@ -84,7 +98,7 @@ func Open(dir string) (*Folder, error) {
 		}
 	}
 	for _, r := range required {
-		if !slices.Contains(index.components, r.name) {
+		if !r.listed && !slices.Contains(index.components, r.name) {
 			missing.Parts = append(missing.Parts, fmt.Sprintf("%q in %s", r.name, indexFile))
 		}
 	}
