@@ -21,9 +21,16 @@ func Linear(s op.Scope, x op.Tensor, in, out int, bias bool) op.Tensor {
 	return y
 }
 
-// Conv2D is a square convolution with a bias.
+// Conv2D is a square convolution with a bias. One of 1×1 is a linear layer over the channels, and takes offsets as Linear does.
 func Conv2D(s op.Scope, x op.Tensor, in, out, kernel, stride, padding int) op.Tensor {
-	return x.Conv2D(s.Weight("weight", out, in, kernel, kernel), s.Weight("bias", out), stride, padding)
+	y := x.Conv2D(s.Weight("weight", out, in, kernel, kernel), s.Weight("bias", out), stride, padding)
+	if kernel > 1 || stride > 1 {
+		return y
+	}
+	if down, up, ok := s.Offsets(in, out); ok {
+		y = y.Add(Image(Tokens(x, in).MatMul(down).MatMul(up), y))
+	}
+	return y
 }
 
 // GroupNorm normalises [B, channels, ...] over groups of channels.

@@ -37,6 +37,8 @@ var rules = []rule{
 		"it runs networks through its Runner and takes concepts as plain slices: no Builder, no Concept"},
 	{"models/demo", "", "the pack is data"},
 	{"encoder/concept", "models/safetensors", "a Concept is plain data that stores and tuning read without a model"},
+	{"encoder/exchange", "encoder/concept models/checkpoint models/op models/safetensors models/tokenizer",
+		"files are read against the shapes of a base's weights, without a network"},
 	{"encoder", "encoder/concept models/checkpoint models/clip models/config models/nn models/op models/pipeline models/pixels models/safetensors",
 		"it runs its network through its Runner: no Builder, and nothing of training or server"},
 	{"training/...", "training/... encoder/... models/...", "training makes what server reads; the two meet in files only"},

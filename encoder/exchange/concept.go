@@ -1,0 +1,63 @@
+package exchange
+
+import (
+	"fmt"
+	"time"
+
+	"likeness/encoder/concept"
+	"likeness/models/op"
+)
+
+// Concept makes the adapter a concept of the base: its deltas as offsets of the layout (see Pack), its word's vectors as differences to
+// the class noun's. The text encoder's deltas are not in it.
+func (a *Adapter) Concept(base *Base, layout *op.Layout) (*concept.Concept, error) {
+	c := &concept.Concept{Word: a.Word, Class: a.Class, Method: string(a.Format), BaseModel: base.Fingerprint, Created: time.Now().UTC()}
+	if len(a.UNet) > 0 {
+		var err error
+		if c.Offsets, err = Pack(layout, a.UNet); err != nil {
+			return nil, err
+		}
+		c.Layout = layout.Digest()
+	}
+	if len(a.Embeddings) > 0 {
+		n := len(a.Embeddings) / base.TextWidth
+		nouns, err := base.classEmbeddings(a.Word, a.Class, n)
+		if err != nil {
+			return nil, err
+		}
+		for i, v := range a.Embeddings {
+			nouns[i] = v - nouns[i]
+		}
+		c.WordEmbeddings = concept.Embeddings{Layers: 1, Vectors: n, Width: base.TextWidth, Data: nouns}
+	}
+	return c, nil
+}
+
+// FromConcept gives what a concept of the base holds; offsets are its own or those that its coefficients expand to, of the layout.
+func FromConcept(c *concept.Concept, layout *op.Layout, offsets []float32, base *Base) (*Adapter, error) {
+	a := &Adapter{Word: c.Word, Class: c.Class}
+	if len(offsets) > 0 {
+		var err error
+		if a.UNet, err = Unpack(layout, offsets); err != nil {
+			return nil, fmt.Errorf("concept <%s>: %w", c.Word, err)
+		}
+	}
+	e := c.WordEmbeddings
+	switch {
+	case len(e.Data) == 0:
+		return a, nil
+	case e.Layers > 1:
+		return nil, fmt.Errorf("concept <%s>: its word differs between %d layers, which no exchange format but sd-scripts' XTI holds", c.Word, e.Layers)
+	case e.Width != base.TextWidth:
+		return nil, fmt.Errorf("concept <%s>: its word has width %d, the base model's %d", c.Word, e.Width, base.TextWidth)
+	}
+	nouns, err := base.classEmbeddings(c.Word, c.Class, e.Vectors)
+	if err != nil {
+		return nil, err
+	}
+	for i, v := range e.Data {
+		nouns[i] += v
+	}
+	a.Embeddings = nouns
+	return a, nil
+}

@@ -1,0 +1,260 @@
+package exchange
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// layer is the tensors' names of one layer's change.
+type layer struct {
+	component component
+	path      string
+	keys      [3]string // by part; empty: not there
+}
+
+// readLoRA reads the changes of all layers.
+func (r *reader) readLoRA() {
+	if r.isForAnother() {
+		return
+	}
+	layers := r.layers()
+	alphas := r.readAlphas()
+	r.adapter.UNet, r.adapter.Text = map[string]Delta{}, map[string]Delta{}
+	total := 0
+	for _, l := range layers {
+		d, ok := r.delta(l, alphas)
+		if total += len(d.Down) + len(d.Up); total > maxValues {
+			r.problem("", "the file holds more than %d numbers", maxValues)
+			return
+		}
+		if ok && l.component == inUNet {
+			r.adapter.UNet[l.path] = d
+		} else if ok {
+			r.adapter.Text[l.path] = d
+		}
+	}
+	if len(layers) == 0 && len(r.problems) == 0 {
+		r.problem("", "the file holds no LoRA")
+	}
+}
+
+// isForAnother reports a file of the SDXL family for a base that is not of it.
+func (r *reader) isForAnother() bool {
+	if r.base.isSDXL() {
+		return false
+	}
+	const reason = "this is a LoRA for SDXL, and the base model is not"
+	for _, key := range r.file.Names() {
+		info, _ := r.file.Info(key)
+		layer, p, _ := split(key)
+		wide := p == down && (strings.HasSuffix(layer, "attn2.to_k") || strings.HasSuffix(layer, "attn2_to_k")) && len(info.Shape) > 1 && info.Shape[1] == 2048
+		if isSDXL(key) || wide {
+			r.problem(key, reason)
+			return true
+		}
+	}
+	return false
+}
+
+// layers sorts the keys by the layer they belong to.
+func (r *reader) layers() []*layer {
+	names := newNames(r.base)
+	var layers []*layer
+	at := map[string]*layer{}
+	for _, key := range r.file.Names() {
+		if reason := refusal(key); reason != "" {
+			r.problem(key, "%s", reason)
+			continue
+		}
+		if bundled, ok := strings.CutPrefix(key, "bundle_emb."); ok {
+			r.readBundled(key, bundled)
+			continue
+		}
+		name, p, ok := split(key)
+		if !ok {
+			r.problem(key, "no LoRA has a tensor of this name")
+			continue
+		}
+		c, path := names.resolve(name)
+		if path == "" {
+			r.problem(key, "the base model has no such layer")
+			continue
+		}
+		id := string(c) + " " + path
+		if at[id] == nil {
+			at[id] = &layer{component: c, path: path}
+			layers = append(layers, at[id])
+		}
+		if other := at[id].keys[p]; other != "" {
+			r.problem(key, "the same layer is in the file under another spelling, %s", other)
+			continue
+		}
+		at[id].keys[p] = key
+	}
+	return layers
+}
+
+// delta reads one layer's change.
+func (r *reader) delta(l *layer, alphas alphas) (d Delta, ok bool) {
+	if l.keys[down] == "" || l.keys[up] == "" {
+		r.problem(cmp.Or(l.keys[down], l.keys[up], l.keys[alpha]), "the layer lacks its other half: the file is not whole")
+		return d, false
+	}
+	shapes := r.base.UNet
+	if l.component == inText {
+		shapes = r.base.Text
+	}
+	in, out, linear := width(shapes[l.path])
+	if !linear {
+		r.problem(l.keys[down], "the layer's weight is %v: offsets act on linear layers and 1×1 convolutions", shapes[l.path])
+		return d, false
+	}
+	downShape, upShape := r.shape(l.keys[down]), r.shape(l.keys[up])
+	if len(downShape) != 2 || len(upShape) != 2 || downShape[0] != upShape[1] || downShape[0] < 1 || downShape[0] > maxRank {
+		r.problem(l.keys[down], "the halves %v and %v are not [rank, in] and [out, rank] of a rank up to %d", downShape, upShape, maxRank)
+		return d, false
+	}
+	if downShape[1] != in || upShape[0] != out {
+		r.problem(l.keys[down], "the change is [%d, %d] and the base model's layer [%d, %d]: it was made for another base model", upShape[0], downShape[1], out, in)
+		return d, false
+	}
+	d = Delta{In: in, Out: out, Rank: downShape[0]}
+	var upper []float32
+	var okUp bool
+	d.Down, _, ok = r.values(l.keys[down])
+	upper, _, okUp = r.values(l.keys[up])
+	scale, okScale := r.scale(l, d.Rank, alphas)
+	if !ok || !okUp || !okScale {
+		return Delta{}, false
+	}
+	d.Up = make([]float32, len(upper))
+	for o := range out {
+		for k := range d.Rank {
+			d.Up[k*out+o] = scale * upper[o*d.Rank+k]
+		}
+	}
+	return d, true
+}
+
+// shape is a tensor's shape without the trailing 1s of a 1×1 convolution.
+func (r *reader) shape(key string) []int {
+	info, _ := r.file.Info(key)
+	if s := info.Shape; len(s) == 4 && s[2] == 1 && s[3] == 1 {
+		return s[:2]
+	}
+	return info.Shape
+}
+
+// scale is alpha/rank of a layer: its own tensor's, the metadata's, or 1.
+func (r *reader) scale(l *layer, rank int, alphas alphas) (float32, bool) {
+	key := l.keys[alpha]
+	if key == "" {
+		return alphas.scale(l.component, l.path, rank), true
+	}
+	values, _, ok := r.values(key)
+	if ok && len(values) != 1 {
+		r.problem(key, "alpha is one number, not %d", len(values))
+		return 0, false
+	}
+	if !ok {
+		return 0, false
+	}
+	return values[0] / float32(rank), true
+}
+
+// alphas is PEFT's configuration of each network, as far as it says how strong a LoRA is.
+type alphas map[component]settings
+
+type settings struct {
+	Alpha     float64            `json:"lora_alpha"`
+	Rank      int                `json:"r"`
+	ByPattern map[string]float64 `json:"alpha_pattern"`
+	RankSqrt  bool               `json:"use_rslora"` // alpha over the root of the rank (Kalajdzievski 2023)
+}
+
+// readAlphas reads the configuration that diffusers puts into the metadata, and PEFT into adapter_config.json beside its file.
+func (r *reader) readAlphas() alphas {
+	text := r.file.Metadata()["lora_adapter_metadata"]
+	if text == "" && slices.ContainsFunc(r.file.Names(), func(key string) bool { return strings.HasPrefix(key, "base_model.model.") }) {
+		path := filepath.Join(filepath.Dir(r.file.Path()), "adapter_config.json")
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			r.problem("", "PEFT's file needs adapter_config.json beside it, which says how strong it is")
+			return nil
+		}
+		if err != nil {
+			r.problem("", "%v", err)
+			return nil
+		}
+		text = string(data)
+	}
+	if text == "" {
+		return nil
+	}
+	a, err := parseAlphas(text)
+	if err != nil {
+		r.problem("", "the LoRA's configuration cannot be read: %v", err)
+	}
+	return a
+}
+
+// parseAlphas reads keys of one network, or of several with the prefixes "unet." and "text_encoder.".
+func parseAlphas(text string) (alphas, error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(text), &all); err != nil {
+		return nil, err
+	}
+	a := alphas{}
+	for _, c := range []component{inUNet, inText} {
+		own := map[string]json.RawMessage{}
+		for key, value := range all {
+			if key = strings.TrimPrefix(key, string(c)+"."); !strings.Contains(key, ".") {
+				own[key] = value
+			}
+		}
+		data, err := json.Marshal(own)
+		if err != nil {
+			return nil, err
+		}
+		s := settings{}
+		if err := json.Unmarshal(data, &s); err != nil {
+			return nil, fmt.Errorf("%s: %w", c, err)
+		}
+		for pattern := range s.ByPattern {
+			if _, err := regexp.Compile(pattern); err != nil {
+				return nil, fmt.Errorf("%s: alpha_pattern: %w", c, err)
+			}
+		}
+		if s.Rank > 0 {
+			a[c] = s
+		}
+	}
+	return a, nil
+}
+
+// scale is what PEFT multiplies the layer's change by.
+func (a alphas) scale(c component, path string, rank int) float32 {
+	s, ok := a[c]
+	if !ok {
+		return 1
+	}
+	value := s.Alpha
+	for pattern, alpha := range s.ByPattern {
+		if regexp.MustCompile(`^(.*\.)?(` + pattern + `)$`).MatchString(path) {
+			value = alpha
+		}
+	}
+	if s.RankSqrt {
+		return float32(value / math.Sqrt(float64(rank)))
+	}
+	return float32(value / float64(rank))
+}

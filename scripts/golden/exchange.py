@@ -1,0 +1,233 @@
+"""Golden LoRA and textual-inversion files, and what diffusers makes of them on the tiny folder of pipeline.py.
+
+    pip install torch==2.7.1 diffusers==0.42.1 transformers==5.23.0 peft==0.21.2 safetensors numpy
+    python scripts/golden/exchange.py                    # rewrites encoder/exchange/testdata/
+    python scripts/golden/exchange.py check bin/server   # exports each file in each format, and compares in diffusers
+
+See README.md beside this file.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from models import MODELS
+from safetensors.torch import load_file, save_file
+
+FOLDER = MODELS / "pipeline" / "testdata" / "tiny-sd"
+DATA = MODELS.parent / "encoder" / "exchange" / "testdata"
+ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
+REST = ("ff.net.0.proj", "ff.net.2", "proj_in", "proj_out")
+TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+PROMPT = "a photo of a cat"
+
+
+def pipeline():
+    pipe = StableDiffusionPipeline.from_pretrained(FOLDER, safety_checker=None)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def layers(module, ends, prefix=""):
+    """Path and weight shape of the layers whose path ends with one of ends."""
+    for name, m in module.named_modules():
+        if name.endswith(ends):
+            yield prefix + name, tuple(m.weight.shape)
+
+
+def factors(shape, rank, generator):
+    """down [rank, in] and up [out, rank]; of a 1×1 convolution with two more axes of 1."""
+    out, width = shape[:2]
+    down = torch.randn(rank, width, generator=generator) / width**0.5
+    up = torch.randn(out, rank, generator=generator) * 0.5 / rank**0.5
+    ones = (1,) * (len(shape) - 2)
+    return down.reshape(*down.shape, *ones), up.reshape(*up.shape, *ones)
+
+
+def targets(pipe, ends=ATTENTION + REST):
+    # transformers 5 names the text modules without "text_model.", which every published file has
+    yield from (("unet", path, shape) for path, shape in layers(pipe.unet, ends))
+    if ends != ATTENTION:
+        text = getattr(pipe.text_encoder, "text_model", pipe.text_encoder)
+        yield from (("text_encoder", path, shape) for path, shape in layers(text, TEXT, "text_model."))
+
+
+def kohya(pipe, g, alpha=lambda i, rank: 3.0):
+    tensors = {}
+    for i, (part, path, shape) in enumerate(targets(pipe)):
+        rank = 1 + i % 5
+        name = {"unet": "lora_unet_", "text_encoder": "lora_te_"}[part] + path.replace(".", "_")
+        tensors[f"{name}.lora_down.weight"], tensors[f"{name}.lora_up.weight"] = factors(shape, rank, g)
+        tensors[f"{name}.alpha"] = torch.tensor(alpha(i, rank))
+    return tensors, {"ss_network_module": "networks.lora"}
+
+
+def alphas(pipe, g):
+    """As resized files are: each layer has an alpha of its own. Half of them are in the form of 1×1 convolutions."""
+    tensors, meta = kohya(pipe, g, lambda i, rank: [1.0, 3.0, float(rank)][i % 3])
+    halves = [k for k, v in tensors.items() if v.dim() == 2]
+    return tensors | {k: tensors[k][:, :, None, None] for k in halves[: len(halves) // 2]}, meta
+
+
+def folded(pipe, tensors):
+    """The same numbers as diffusers reads them right: its loader (0.42) mixes up the alphas of kohya's files where layers differ in them."""
+    plain = {}
+    for part, path, shape in targets(pipe):
+        name = {"unet": "lora_unet_", "text_encoder": "lora_te_"}[part] + path.replace(".", "_")
+        down, up, alpha = (tensors[f"{name}.{end}"] for end in ("lora_down.weight", "lora_up.weight", "alpha"))
+        ones = shape[2:]
+        plain[f"{part}.{path}.lora_A.weight"] = down.reshape(*down.shape[:2], *ones)
+        plain[f"{part}.{path}.lora_B.weight"] = (up * alpha / down.shape[0]).reshape(*up.shape[:2], *ones)
+    return plain
+
+
+def peft(pipe, g):
+    tensors = {}
+    for part, path, shape in targets(pipe):
+        down, up = factors(shape, 4, g)
+        tensors[f"{part}.{path}.lora_A.weight"], tensors[f"{part}.{path}.lora_B.weight"] = down, up
+    own = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    settings = {}
+    for part, alpha in (("unet", 6), ("text_encoder", 2)):
+        settings |= {f"{part}.r": 4, f"{part}.lora_alpha": alpha, f"{part}.target_modules": list(ATTENTION + REST + TEXT)}
+        settings |= {f"{part}.alpha_pattern": {own: 12} if part == "unet" else {}, f"{part}.rank_pattern": {}}
+    return tensors, {"lora_adapter_metadata": json.dumps(settings)}
+
+
+def trainer(pipe, g):
+    """As diffusers' own training scripts wrote it; ranks differ, and each layer's alpha is its rank."""
+    tensors = {}
+    for i, (part, path, shape) in enumerate(targets(pipe)):
+        down, up = factors(shape, 2 + i % 3, g)
+        suffix = "lora" if part == "unet" else "lora_linear_layer"
+        tensors[f"{part}.{path}.{suffix}.down.weight"], tensors[f"{part}.{path}.{suffix}.up.weight"] = down, up
+    return tensors, {}
+
+
+def processor(pipe, g):
+    """Names of the attention processors of diffusers before 0.22."""
+    tensors = {}
+    for part, path, shape in targets(pipe, ATTENTION):
+        down, up = factors(shape, 3, g)
+        attention, layer = path.removesuffix(".0").rsplit(".", 1)
+        name = f"{part}.{attention}.processor.{layer}_lora"
+        tensors[f"{name}.down.weight"], tensors[f"{name}.up.weight"] = down, up
+    return tensors, {}
+
+
+KINDS = {"kohya": kohya, "alphas": alphas, "peft": peft, "trainer": trainer, "processor": processor}
+
+
+def inputs(pipe):
+    g = torch.Generator().manual_seed(5)
+    return dict(
+        sample=torch.randn(2, 4, 8, 8, generator=g),
+        timestep=torch.tensor([900.0, 7.0]),
+        encoder_hidden_states=torch.randn(2, 16, 16, generator=g),
+        input_ids=pipe.tokenizer(PROMPT, padding="max_length", return_tensors="pt").input_ids,
+    )
+
+
+def outputs(pipe, io):
+    with torch.no_grad():
+        noise = pipe.unet(io["sample"], io["timestep"], io["encoder_hidden_states"]).sample
+        return noise, pipe.text_encoder(io["input_ids"]).last_hidden_state
+
+
+def loaded(source, io):
+    """source is a file or its tensors."""
+    pipe = pipeline()
+    if isinstance(source, Path):
+        pipe.load_lora_weights(source.parent, weight_name=source.name)
+    else:
+        pipe.load_lora_weights(source)
+    return outputs(pipe, io)
+
+
+def lora(io, expected):
+    for kind, make in KINDS.items():
+        for seed, letter in enumerate("ab"):
+            tensors, meta = make(pipeline(), torch.Generator().manual_seed(100 + seed))
+            path = DATA / f"{kind}_{letter}.safetensors"
+            save_file(tensors, path, metadata={"format": "pt"} if not meta else meta)
+            noise, states = loaded(folded(pipeline(), tensors) if kind == "alphas" else path, io)
+            expected[f"noise_pred_{kind}_{letter}"], expected[f"last_hidden_state_{kind}_{letter}"] = noise, states
+            change = (noise - expected["noise_pred"]).std() / expected["noise_pred"].std()
+            text = (states - expected["last_hidden_state"]).std() / expected["last_hidden_state"].std()
+            print(path.name, f"changes noise_pred by {change:.2f}, last_hidden_state by {text:.2f} of their deviations")
+
+
+def words(expected):
+    g = torch.Generator().manual_seed(9)
+    one, two = torch.randn(16, generator=g), torch.randn(2, 16, generator=g)
+    save_file({"<Cat-Toy>": one}, DATA / "word_token.safetensors", metadata={"format": "pt"})
+    save_file({"emb_params": two}, DATA / "word_params.safetensors", metadata={"format": "pt"})
+    for name, vectors in (("word_token", one), ("word_params", two)):
+        pipe = pipeline()
+        pipe.load_textual_inversion({"<it>": vectors})
+        ids = pipe.tokenizer(pipe.maybe_convert_prompt("a photo of <it> hat", pipe.tokenizer), padding="max_length", return_tensors="pt")
+        with torch.no_grad():
+            expected[f"last_hidden_state_{name}"] = pipe.text_encoder(ids.input_ids).last_hidden_state
+
+
+def make():
+    DATA.mkdir(parents=True, exist_ok=True)
+    pipe = pipeline()
+    io = inputs(pipe)
+    expected = dict(io)
+    expected["noise_pred"], expected["last_hidden_state"] = outputs(pipe, io)
+    lora(io, expected)
+    words(expected)
+    save_file({k: v.contiguous() for k, v in expected.items()}, DATA / "expected.safetensors")
+    for path in DATA.iterdir():
+        path.chmod(0o644)
+
+
+def check(server):
+    """Exports every file in every format; what diffusers makes of the export must be what it made of the file."""
+    expected = load_file(DATA / "expected.safetensors")
+    worst = {}
+    with tempfile.TemporaryDirectory() as tmp:
+        out = Path(tmp) / "out.safetensors"
+
+        def export(path, form):
+            subprocess.run([server, "export", path, "--format", form, "-o", out, "--model", FOLDER], check=True)
+
+        def compare(form, got, name):
+            scale = expected[name].std()
+            worst[form] = max(worst.get(form, 0), ((got - expected[name]).abs().max() / scale).item())
+
+        for path in sorted(DATA.glob("*_[ab].safetensors")):
+            for form in ("kohya", "diffusers"):
+                export(path, form)
+                noise, states = loaded(out, expected)
+                compare(form, noise, f"noise_pred_{path.stem}")
+                compare(form, states, f"last_hidden_state_{path.stem}")
+            if path.stem.startswith("processor"):  # merged weights are the UNet's alone
+                export(path, "merged")
+                unet = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(FOLDER / "unet"))
+                unet.load_state_dict(load_file(out))
+                with torch.no_grad():
+                    noise = unet.eval()(expected["sample"], expected["timestep"], expected["encoder_hidden_states"]).sample
+                compare("merged", noise, f"noise_pred_{path.stem}")
+        for path in sorted(DATA.glob("word_*.safetensors")):
+            export(path, "embedding")
+            (vectors,), (original,) = load_file(out).values(), load_file(path).values()
+            worst["embedding"] = max(worst.get("embedding", 0), (vectors - original.reshape(vectors.shape)).abs().max().item())
+            pipeline().load_textual_inversion(out)
+    for form, d in worst.items():
+        print(f"{form}: {d:.1e} from the original file")
+    if max(worst.values()) > 1e-4 or len(worst) != 4:
+        sys.exit("an exported file does not do what the original does")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    if sys.argv[1:2] == ["check"]:
+        check(sys.argv[2])
+    else:
+        make()
