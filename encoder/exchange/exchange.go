@@ -110,7 +110,7 @@ func (e *Error) Error() string {
 		case 1:
 			b.WriteString(": " + names[0])
 		default:
-			fmt.Fprintf(&b, ", %d tensors:\n\t%s", len(names), strings.Join(names, "\n\t"))
+			fmt.Fprintf(&b, ", in %d places:\n\t%s", len(names), strings.Join(names, "\n\t"))
 		}
 	}
 	return b.String()

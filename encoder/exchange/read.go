@@ -75,8 +75,8 @@ func refusePickle(path string) error {
 	} else if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	if bytes.Equal(head[4:], make([]byte, 4)) {
-		return nil // the upper half of a safetensors header's length, which could begin like a pickle
+	if head[3] < 8 && bytes.Equal(head[4:], make([]byte, 4)) {
+		return nil // a safetensors header's length, whose lowest bytes may be those that a pickle begins with
 	}
 	for _, magic := range []string{"PK\x03\x04", "\x80\x02", "\x80\x03", "\x80\x04", "\x80\x05"} {
 		if bytes.HasPrefix(head, []byte(magic)) {

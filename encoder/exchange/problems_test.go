@@ -1,0 +1,227 @@
+package exchange
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"likeness/models/op"
+	"likeness/models/safetensors"
+)
+
+const query = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+
+var flatQuery = "lora_unet_" + strings.ReplaceAll(query, ".", "_")
+
+func zeros(shape ...int) safetensors.Tensor {
+	return safetensors.F32(make([]float32, op.Size(shape)), shape...)
+}
+
+// pair is a whole change of rank 2 of a layer [8, 8].
+func pair(layer, down, up string) map[string]safetensors.Tensor {
+	return map[string]safetensors.Tensor{layer + down: zeros(2, 8), layer + up: zeros(8, 2)}
+}
+
+// with adds tensors to those of a good layer.
+func with(more map[string]safetensors.Tensor) map[string]safetensors.Tensor {
+	all := pair(flatQuery, ".lora_down.weight", ".lora_up.weight")
+	for key, t := range more {
+		all[key] = t
+	}
+	return all
+}
+
+// Whatever is wrong with a file is said with its path, the tensor's name and the reason, and nothing is read.
+func TestProblems(t *testing.T) {
+	base := openBase(t)
+	type tensors = map[string]safetensors.Tensor
+	for name, c := range map[string]struct {
+		tensors tensors
+		says    []string
+	}{
+		"loha": {with(tensors{"lora_unet_x.hada_w1_a": zeros(2, 2), "lora_unet_y.hada_w1_a": zeros(2, 2)}),
+			[]string{"LoHa", "2 places", "lora_unet_x.hada_w1_a", "lora_unet_y.hada_w1_a"}},
+		"lokr":              {tensors{flatQuery + ".lokr_w1": zeros(2, 2)}, []string{"LoKr", flatQuery + ".lokr_w1"}},
+		"dora":              {with(tensors{flatQuery + ".dora_scale": zeros(8, 1)}), []string{"DoRA", flatQuery + ".dora_scale"}},
+		"tucker":            {with(tensors{flatQuery + ".lora_mid.weight": zeros(2, 2, 3, 3)}), []string{"Tucker", "lora_mid"}},
+		"difference":        {tensors{flatQuery + ".diff": zeros(8, 8)}, []string{"full-rank", flatQuery}},
+		"sdxl text":         {with(pair("lora_te2_text_model_encoder_layers_0_mlp_fc1", ".lora_down.weight", ".lora_up.weight")), []string{"SDXL", "lora_te2_"}},
+		"sdxl blocks":       {with(pair("lora_unet_input_blocks_4_1_proj_in", ".lora_down.weight", ".lora_up.weight")), []string{"SDXL", "lora_unet_input_blocks_4_1"}},
+		"sdxl width":        {tensors{"unet.down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.lora_A.weight": zeros(2, 2048)}, []string{"SDXL", "attn2.to_k"}},
+		"flux":              {tensors{"transformer.single_blocks.0.attn.to_q.lora_A.weight": zeros(2, 8)}, []string{"Flux", "transformer.single"}},
+		"numbered":          {tensors{"unet:0:up": zeros(8, 2)}, []string{"cloneofsimo", "unet:0:up"}},
+		"ip-adapter":        {tensors{"ip_adapter.1.to_k_ip.weight": zeros(8, 2)}, []string{"IP-Adapter", "ip_adapter.1"}},
+		"layers it has not": {with(pair("lora_unet_x", ".lora_down.weight", ".lora_up.weight")), []string{"no such layer", "lora_unet_x.lora_down.weight", "lora_unet_x.lora_up.weight"}},
+		"another name":      {with(tensors{flatQuery + ".magic": zeros(1)}), []string{"no LoRA has", flatQuery + ".magic"}},
+		"another convolution": {pair("lora_unet_down_blocks_0_resnets_0_conv1", ".lora_down.weight", ".lora_up.weight"),
+			[]string{"[8 8 3 3]", "1×1", "lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"}},
+		"half":             {tensors{flatQuery + ".lora_down.weight": zeros(2, 8), flatQuery + ".alpha": zeros()}, []string{"other half", flatQuery}},
+		"another base":     {tensors{flatQuery + ".lora_down.weight": zeros(2, 9), flatQuery + ".lora_up.weight": zeros(8, 2)}, []string{"another base", "[8, 9]", "[8, 8]", flatQuery}},
+		"another rank":     {tensors{flatQuery + ".lora_down.weight": zeros(3, 8), flatQuery + ".lora_up.weight": zeros(8, 2)}, []string{"[3 8]", "[8 2]", flatQuery}},
+		"no rank":          {tensors{flatQuery + ".lora_down.weight": zeros(0, 8), flatQuery + ".lora_up.weight": zeros(8, 0)}, []string{"rank", flatQuery}},
+		"alphas":           {with(tensors{flatQuery + ".alpha": zeros(2)}), []string{"alpha", "one number", flatQuery}},
+		"integers":         {with(tensors{flatQuery + ".lora_up.weight": safetensors.I64(make([]int64, 16), 8, 2)}), []string{"I64", flatQuery + ".lora_up"}},
+		"not a number":     {with(tensors{flatQuery + ".alpha": safetensors.F32([]float32{float32(math.NaN())})}), []string{"finite", flatQuery + ".alpha"}},
+		"infinite":         {with(tensors{flatQuery + ".lora_up.weight": safetensors.F16(append(make([]float32, 15), 1e9), 8, 2)}), []string{"finite", flatQuery + ".lora_up"}},
+		"twice":            {with(pair("unet."+query, ".lora_A.weight", ".lora_B.weight")), []string{"another spelling", "unet." + query + ".lora_A.weight"}},
+		"peft alone":       {pair("base_model.model."+query, ".lora_A.weight", ".lora_B.weight"), []string{"adapter_config.json"}},
+		"network":          {tensors{"model.diffusion_model.input_blocks.0.0.weight": zeros(8, 4, 3, 3)}, []string{"whole network", "--model"}},
+		"unet":             {tensors{"conv_in.weight": zeros(8, 4, 3, 3), "conv_in.bias": zeros(8)}, []string{"whole network", "--model"}},
+		"nothing":          {tensors{}, []string{"no tensors"}},
+		"sdxl word":        {tensors{"clip_l": zeros(2, 16), "clip_g": zeros(2, 32)}, []string{"SDXL", "clip_l", "clip_g"}},
+		"word per layer":   {tensors{"IN01": zeros(2, 16), "MID": zeros(2, 16)}, []string{"layer", "IN01", "MID"}},
+		"two words":        {tensors{"<a>": zeros(16), "<b>": zeros(16)}, []string{"one word", "<a>", "<b>"}},
+		"narrow word":      {tensors{"<a>": zeros(2, 8)}, []string{"<a>", "width 8", "16"}},
+		"cubic word":       {tensors{"<a>": zeros(1, 1, 16)}, []string{"<a>", "[1 1 16]"}},
+		"long word":        {tensors{"<a>": zeros(100, 16)}, []string{"<a>", "100 vectors"}},
+		"bundled for sdxl": {with(tensors{"bundle_emb.ann.clip_g": zeros(16)}), []string{"bundle_emb.ann.clip_g"}},
+		"several": {with(tensors{"lora_unet_x.alpha": zeros(), "junk": zeros(1), "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": zeros(2, 16)}),
+			[]string{"no such layer: lora_unet_x.alpha", "junk", "other half", "mlp_fc1"}},
+	} {
+		path := filepath.Join(t.TempDir(), "bad.safetensors")
+		if err := safetensors.Write(path, c.tensors, nil); err != nil {
+			t.Fatal(err)
+		}
+		a, err := Read(path, base)
+		var wrong *Error
+		if a != nil || !errors.As(err, &wrong) {
+			t.Errorf("%s: %v, %v", name, a, err)
+			continue
+		}
+		for _, want := range append(c.says, path) {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %q does not say %q", name, err, want)
+			}
+		}
+	}
+}
+
+// Pickles are told by what is in them, not by their names, and are never run.
+func TestPickle(t *testing.T) {
+	base := openBase(t)
+	for _, head := range []string{"PK\x03\x04\x00\x00\x08\x08 and more of a zip", "\x80\x02}q\x00(X\x06\x00\x00", "\x80\x04\x95\x10\x00\x00\x00\x00"} {
+		for _, name := range []string{"word.pt", "lora.safetensors"} {
+			path := filepath.Join(t.TempDir(), name)
+			if err := os.WriteFile(path, []byte(head), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Read(path, base)
+			var wrong *Error
+			if !errors.As(err, &wrong) || !strings.Contains(err.Error(), "pickle") || !strings.Contains(err.Error(), path) {
+				t.Errorf("%q as %s: %v", head, name, err)
+			}
+		}
+	}
+	// A safetensors file whose header happens to be 640 bytes long begins as a pickle does.
+	good := with(nil)
+	for n := range 800 {
+		path := filepath.Join(t.TempDir(), "long.safetensors")
+		if err := safetensors.Write(path, good, map[string]string{"note": strings.Repeat("x", n)}); err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data[0] != 0x80 || data[1] != 2 {
+			continue
+		}
+		if _, err := Read(path, base); err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	t.Error("no header of 640 bytes was made")
+}
+
+// What is no safetensors file, or is cut short, is an error with the path.
+func TestDamage(t *testing.T) {
+	base := openBase(t)
+	whole, err := os.ReadFile(filepath.Join("testdata", "processor_a.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "cut.safetensors")
+	for _, n := range []int{0, 7, 100, len(whole) - 1} {
+		if err := os.WriteFile(path, whole[:n], 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Read(path, base); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	if _, err := Read(filepath.Join(t.TempDir(), "none"), base); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// PEFT's own file takes its strength from adapter_config.json; a LoRA may bring a word along.
+func TestBesides(t *testing.T) {
+	base, dir := openBase(t), t.TempDir()
+	layer := pair("base_model.model."+query, ".lora_A.weight", ".lora_B.weight")
+	ones := make([]float32, 16)
+	for i := range ones {
+		ones[i] = 1
+	}
+	layer["base_model.model."+query+".lora_B.weight"] = safetensors.F32(ones, 8, 2)
+	layer["bundle_emb.Ann.string_to_param.*"] = safetensors.F32(ones, 1, 16)
+	path := filepath.Join(dir, "adapter_model.safetensors")
+	if err := safetensors.Write(path, layer, nil); err != nil {
+		t.Fatal(err)
+	}
+	for config, scale := range map[string]float32{
+		`{"r": 2, "lora_alpha": 6}`:                                                                3,
+		`{"r": 2, "lora_alpha": 6, "alpha_pattern": {"attn1.to_q": 8}}`:                            4,
+		`{"r": 2, "lora_alpha": 6, "alpha_pattern": {"attn.\\.to_q": 8, "to_k": 1}}`:               4,
+		`{"r": 2, "lora_alpha": 6, "use_rslora": true}`:                                            float32(6 / math.Sqrt2),
+		`{"r": 2, "lora_alpha": 6, "alpha_pattern": {"mid_block.attentions.0": 8, "nn1.to_q": 8}}`: 3,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "adapter_config.json"), []byte(config), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		a, err := Read(path, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.UNet[query].Up[0]; got != scale {
+			t.Errorf("%s: scale %v, want %v", config, got, scale)
+		}
+		if a.Word != "ann" || len(a.Embeddings) != 16 {
+			t.Errorf("the bundled word is <%s> of %d values", a.Word, len(a.Embeddings))
+		}
+	}
+}
+
+// Layers that a layout lacks are all named; rows that change nothing are not unpacked.
+func TestPack(t *testing.T) {
+	layout, err := op.NewLayout(2, []op.Target{{Path: "a", In: 2, Out: 1}, {Path: "b", In: 1, Out: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := Delta{In: 2, Out: 1, Rank: 3, Down: []float32{1, 2, 3, 4, 5, 6}, Up: []float32{7, 8, 9}}
+	packed, err := Pack(layout, map[string]Delta{"a": one})
+	if err != nil || len(packed) != 2*layout.Size() {
+		t.Fatal(packed, err)
+	}
+	back, err := Unpack(layout, packed)
+	if err != nil || len(back) != 1 || back["a"].Rank != 3 {
+		t.Fatal(back, err)
+	}
+	for i, v := range one.Down {
+		if back["a"].Down[i] != v {
+			t.Errorf("down %v, want %v", back["a"].Down, one.Down)
+		}
+	}
+	_, err = Pack(layout, map[string]Delta{"x.y": one, "z": one, "a": one})
+	for _, want := range []string{"x.y", "z", "2 places"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want an error with %q", err, want)
+		}
+	}
+	if _, err := Unpack(layout, make([]float32, 3)); err == nil {
+		t.Error("three values were unpacked")
+	}
+}
