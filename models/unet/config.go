@@ -68,7 +68,7 @@ func Default() Config {
 
 // ParseConfig reads a config.json; an unknown or contradictory key is an error that names it.
 func ParseConfig(data []byte) (Config, error) {
-	if err := checkPerLevel(data); err != nil {
+	if err := checkValues(data); err != nil {
 		return Config{}, fmt.Errorf("config of UNet2DConditionModel: %w", err)
 	}
 	c := Default()

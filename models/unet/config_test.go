@@ -101,6 +101,7 @@ func TestConfigRefuses(t *testing.T) {
 		"reverse_transformer_layers_per_block: not":          `"reverse_transformer_layers_per_block": [1, 1, 1, 1]`,
 		"transformer_layers_per_block: 0":                    `"transformer_layers_per_block": [0, 1, 1, 1]`,
 		"cross_attention_dim: level 1":                       `"cross_attention_dim": [768, 512, 768, 768]`,
+		"mid_block_type: null":                               `"mid_block_type": null`,
 		"in_channels":                                        `"in_channels": 0`,
 		"addition_embed_type: \"text\"":                      `"addition_embed_type": "text"`,
 		"addition_time_embed_dim: 256, but":                  `"addition_time_embed_dim": 256`,

@@ -62,8 +62,9 @@ func (p PerLevel) at(i int) int {
 	return p[i]
 }
 
-// checkPerLevel names the key whose value is no PerLevel; encoding/json leaves out the key where a type decodes itself.
-func checkPerLevel(data []byte) error {
+// checkValues names the keys whose trouble no decoded Config shows: encoding/json leaves out the key where a type decodes itself, and
+// a null that switches a part off, rather than asking for the default, looks like an absent key.
+func checkValues(data []byte) error {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(data, &raw); err != nil {
 		return err
@@ -74,6 +75,11 @@ func checkPerLevel(data []byte) error {
 			if err := new(PerLevel).UnmarshalJSON(value); err != nil {
 				return fmt.Errorf("%s: %w", key, err)
 			}
+		}
+	}
+	for _, key := range []string{"mid_block_type", "norm_num_groups"} {
+		if string(raw[key]) == "null" {
+			return fmt.Errorf("%s: null, a network without is not supported", key)
 		}
 	}
 	return nil

@@ -26,7 +26,8 @@ type Config struct {
 	UsePostQuantConv bool     `json:"use_post_quant_conv"`
 	MidBlockAddAttn  bool     `json:"mid_block_add_attention"`
 
-	// LatentsMean and LatentsStd are statistics some releases carry; diffusers' Stable Diffusion pipelines do not read them.
+	// LatentsMean and LatentsStd are of latent_channels each, nil in most releases. Where both are there, StableDiffusionXLPipeline decodes
+	// latents·std/scaling_factor + mean in place of latents/scaling_factor; StableDiffusionPipeline reads neither.
 	LatentsMean []float64 `json:"latents_mean"`
 	LatentsStd  []float64 `json:"latents_std"`
 }
@@ -55,6 +56,8 @@ func (c Config) check() error {
 		return fmt.Errorf("down_block_types: %d entries for %d block_out_channels", len(c.DownBlockTypes), n)
 	case len(c.UpBlockTypes) != n:
 		return fmt.Errorf("up_block_types: %d entries for %d block_out_channels", len(c.UpBlockTypes), n)
+	case c.InChannels < 1 || c.OutChannels < 1:
+		return fmt.Errorf("in_channels and out_channels: %d and %d, must be positive", c.InChannels, c.OutChannels)
 	case c.LatentChannels < 1 || c.LayersPerBlock < 1 || c.NormNumGroups < 1:
 		return fmt.Errorf("latent_channels, layers_per_block and norm_num_groups must be positive")
 	}
@@ -71,6 +74,22 @@ func (c Config) check() error {
 	}
 	if c.ActFn != "silu" {
 		return fmt.Errorf("act_fn: %q, known is silu", c.ActFn)
+	}
+	return c.checkScale()
+}
+
+// checkScale checks what lies between the latents of the denoiser and those of the decoder.
+func (c Config) checkScale() error {
+	if c.ScalingFactor <= 0 {
+		return fmt.Errorf("scaling_factor: %g, must be positive", c.ScalingFactor)
+	}
+	if (c.LatentsMean == nil) != (c.LatentsStd == nil) {
+		return fmt.Errorf("latents_mean and latents_std: one is there without the other")
+	}
+	for key, list := range map[string][]float64{"latents_mean": c.LatentsMean, "latents_std": c.LatentsStd} {
+		if list != nil && len(list) != c.LatentChannels {
+			return fmt.Errorf("%s: %d entries for %d latent_channels", key, len(list), c.LatentChannels)
+		}
 	}
 	return nil
 }

@@ -74,14 +74,36 @@ func TestPublishedSize(t *testing.T) {
 	}
 }
 
+// TestXL reads what diffusers writes of SDXL's autoencoder, and the statistics that some of its kin carry.
+func TestXL(t *testing.T) {
+	text := strings.TrimSuffix(published, "}") + `, "force_upcast": true, "latents_mean": null, "latents_std": null,
+		"mid_block_add_attention": true, "sample_size": 1024, "scaling_factor": 0.13025, "shift_factor": null, "use_quant_conv": true,
+		"use_post_quant_conv": true, "_diffusers_version": "0.20.0.dev0", "_name_or_path": "../sdxl-vae/"}`
+	cfg, err := vae.ParseConfig([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.ScalingFactor != 0.13025 || cfg.Shift() != 0 || cfg.LatentsMean != nil || cfg.LatentsStd != nil || cfg.Factor() != 8 {
+		t.Errorf("read %+v", cfg)
+	}
+	text = strings.Replace(text, `"latents_mean": null, "latents_std": null`, `"latents_mean": [-1.6, 1.9, -1.4, 2.5], "latents_std": [8.4, 5.9, 6.9, 6.4]`, 1)
+	if cfg, err = vae.ParseConfig([]byte(text)); err != nil || cfg.LatentsMean[3] != 2.5 || cfg.LatentsStd[0] != 8.4 {
+		t.Errorf("read %+v (%v)", cfg, err)
+	}
+}
+
 func TestConfigRefuses(t *testing.T) {
 	for change, want := range map[string]string{
-		`"latent_depth": 4`:                          "unknown keys: latent_depth",
-		`"block_out_channels": [128, 256]`:           "down_block_types: 4 entries",
-		`"block_out_channels": []`:                   "block_out_channels: empty",
-		`"block_out_channels": [128, 256, 512, 500]`: "block_out_channels[3]: 500",
-		`"latent_channels": 0`:                       "latent_channels",
-		`"act_fn": "relu"`:                           "act_fn",
+		`"latent_depth": 4`:                                      "unknown keys: latent_depth",
+		`"block_out_channels": [128, 256]`:                       "down_block_types: 4 entries",
+		`"block_out_channels": []`:                               "block_out_channels: empty",
+		`"block_out_channels": [128, 256, 512, 500]`:             "block_out_channels[3]: 500",
+		`"scaling_factor": 0`:                                    "scaling_factor: 0",
+		`"latents_mean": [0, 0, 0, 0]`:                           "latents_mean and latents_std",
+		`"latents_mean": [0, 0, 0], "latents_std": [1, 1, 1, 1]`: "latents_mean: 3 entries",
+		`"in_channels": 0`:                                       "in_channels",
+		`"latent_channels": 0`:                                   "latent_channels",
+		`"act_fn": "relu"`:                                       "act_fn",
 		`"down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D", "DownEncoderBlock2D", "AttnDownEncoderBlock2D"]`: "down_block_types[3]",
 		`"_class_name": "UNet2DConditionModel"`: "_class_name",
 	} {
