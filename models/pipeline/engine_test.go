@@ -256,7 +256,7 @@ func TestInvalid(t *testing.T) {
 		"offsets NaN":      {"subjects", with(func(s *pipeline.Subject) { s.Offsets[3] = nan })},
 		"words NaN":        {"subjects", with(func(s *pipeline.Subject) { s.WordEmbeddings[3] = nan })},
 		"words of another": {"subjects", with(func(s *pipeline.Subject) { s.WordEmbeddings = s.WordEmbeddings[1:] })},
-		"no words":         {"subjects", with(func(s *pipeline.Subject) { s.WordEmbeddings = nil })},
+		"neither":          {"subjects", with(func(s *pipeline.Subject) { s.WordEmbeddings, s.Offsets = nil, nil })},
 		"not named":        {"prompt", with(func(s *pipeline.Subject) { s.Word = "you" })},
 	} {
 		t.Run(name, func(t *testing.T) {

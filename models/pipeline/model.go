@@ -28,6 +28,8 @@ type Backend struct {
 	Network func(name string, model op.Model, weights *checkpoint.Component) (Runner, error)
 	// Layout says which layers of the UNet offsets act on. Nil: subjects bring words alone.
 	Layout func(unet op.Model) (*op.Layout, error)
+	// TextLayout says which layers of the text encoder offsets act on. Nil: none.
+	TextLayout *op.Layout
 }
 
 // Model is an open diffusers folder.
@@ -38,6 +40,7 @@ type Model struct {
 	UNet        unet.Config
 	VAE         vae.Config
 	Layout      *op.Layout // of the offsets; nil without a Backend.Layout
+	TextLayout  *op.Layout // of the text encoder's offsets, or nil
 	Defaults    Defaults
 	Fingerprint string // what a concept made for this base carries
 
@@ -52,7 +55,7 @@ func Open(dir string, b Backend) (*Model, error) {
 		return nil, err
 	}
 	defer folder.Close()
-	m := &Model{}
+	m := &Model{TextLayout: b.TextLayout}
 	if err := errors.Join(m.readConfigs(folder), m.readRest(folder)); err != nil {
 		return nil, err
 	}
@@ -70,7 +73,7 @@ func Open(dir string, b Backend) (*Model, error) {
 		model  op.Model
 		runner *Runner
 	}{
-		{checkpoint.TextEncoder, clip.Text(m.Text), &m.text},
+		{checkpoint.TextEncoder, withOffsets(clip.Text(m.Text), m.TextLayout), &m.text},
 		{checkpoint.UNet, unet.New(m.UNet, m.Layout), &m.unet},
 		{checkpoint.VAE, vae.Decoder(m.VAE), &m.vae},
 	} {

@@ -70,12 +70,15 @@ func (d *Defaults) check(m *Model) error {
 	return nil
 }
 
-// Subject is a concept as one request uses it. Its word, in angle brackets, is in the request's prompt.
+// Subject is a concept as one request uses it. Its word, in angle brackets, is in the request's prompt; one without word embeddings need
+// not be named, and where it is, its class noun stands for it.
 type Subject struct {
 	Word           string    // without the brackets
 	Class          string    // the noun it is an instance of
-	WordEmbeddings []float32 // [n, D] residuals to the class word's embedding, n ≥ 1
-	Offsets        []float32 // packed by the model's Layout, or nil
+	WordEmbeddings []float32 // [n, D] residuals to the class word's embedding, or nil
+	Offsets        []float32 // packed by the model's Layout, or nil; several vectors end to end are summed
+	TextOffsets    []float32 // the same for the text encoder, packed by TextLayout
+	Everywhere     bool      // offsets act on the negative prompt too, as a published LoRA does; a concept acts on the prompt alone
 	Scale          float64   // strength: 1 as learned, 0 none
 }
 
@@ -176,21 +179,26 @@ func fill[T comparable](field *T, value T) {
 }
 
 func (s Subject) check(m *Model) error {
-	width, offsets := m.Text.HiddenSize, 0
-	if m.Layout != nil {
-		offsets = m.Layout.Size()
-	}
+	width := m.Text.HiddenSize
 	switch n := len(s.WordEmbeddings); {
 	case !(math.Abs(s.Scale) <= maxScale):
 		return invalid("subjects", "<%s>: scale %g: must be from -%d to %d", s.Word, s.Scale, maxScale, maxScale)
-	case n == 0 || n%width != 0:
+	case n == 0 && len(s.Offsets) == 0 && len(s.TextOffsets) == 0:
+		return invalid("subjects", "<%s>: has neither word embeddings nor offsets", s.Word)
+	case n%width != 0:
 		return invalid("subjects", "<%s>: %d numbers are no word embeddings of width %d: it was made for another model", s.Word, n, width)
-	case s.Offsets != nil && len(s.Offsets) != offsets:
-		return invalid("subjects", "<%s>: %d offsets, this model has %d: it was made for another model", s.Word, len(s.Offsets), offsets)
-	case !finite(s.WordEmbeddings) || !finite(s.Offsets):
+	case !fit(m.Layout, s.Offsets) || !fit(m.TextLayout, s.TextOffsets):
+		return invalid("subjects", "<%s>: %d and %d offsets do not fit this model's layouts: it was made for another model",
+			s.Word, len(s.Offsets), len(s.TextOffsets))
+	case !finite(s.WordEmbeddings) || !finite(s.Offsets) || !finite(s.TextOffsets):
 		return invalid("subjects", "<%s>: holds values that are not numbers", s.Word)
 	}
 	return nil
+}
+
+// fit tells whether offsets are whole vectors of the layout.
+func fit(layout *op.Layout, offsets []float32) bool {
+	return len(offsets) == 0 || layout != nil && len(offsets)%layout.Size() == 0
 }
 
 // finite tells whether no value is NaN or infinite.

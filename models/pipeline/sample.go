@@ -15,7 +15,8 @@ type sample struct {
 	h, w      int         // of the latents
 	latents   []float32   // [C, h, w]
 	states    [][]float32 // [L, D] of each row it takes up in a run: under guidance the negative prompt's, then the prompt's
-	offsets   [][]float32 // of each subject that has some, scaled; the prompt's row alone gets them
+	offsets   [][]float32 // of all subjects, scaled; the prompt's row gets them
+	shared    int         // how many of them, the first, every row gets
 	guidance  float64
 	scheduler scheduler.Scheduler
 	timesteps []float64
@@ -44,11 +45,9 @@ func (m *Model) newSample(ctx context.Context, r Request, states [][]float32) (*
 		scheduler: steps, timesteps: steps.Timesteps(), preview: r.PreviewEvery,
 	}
 	s.progress = make(chan progress, len(s.timesteps))
-	for _, subject := range r.Subjects {
-		if o := m.scaledOffsets(subject); o != nil {
-			s.offsets = append(s.offsets, o)
-		}
-	}
+	s.offsets = offsetsOf(m.Layout, r.everywhere(), unetOffsets)
+	s.shared = len(s.offsets)
+	s.offsets = append(s.offsets, offsetsOf(m.Layout, r.elsewhere(), unetOffsets)...)
 	s.latents = make([]float32, m.UNet.InChannels*s.h*s.w)
 	rng.NewCPU(r.Seed).Normal(s.latents)
 	for i := range s.latents {

@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 
 	"likeness/models/op"
@@ -19,14 +21,18 @@ func (e *Engine) encodeText(ctx context.Context, field, prompt string, subjects 
 	if err != nil {
 		return nil, 0, err
 	}
-	key := textKey(ids, residual)
+	m := e.model
+	offsets := slices.Concat(offsetsOf(m.TextLayout, subjects, textOffsets)...)
+	key := textKey(ids, residual, offsets)
 	if states, ok := e.texts.get(key); ok {
 		return states, truncated, nil
 	}
-	length, width := len(ids), e.model.Text.HiddenSize
-	out, err := e.model.text.Run(ctx, map[string]op.Array{
-		"input_ids": op.Ints(ids, 1, length), "concept_embeddings": op.Floats(residual, 1, length, width),
-	})
+	length, width := len(ids), m.Text.HiddenSize
+	inputs := map[string]op.Array{"input_ids": op.Ints(ids, 1, length), "concept_embeddings": op.Floats(residual, 1, length, width)}
+	if m.TextLayout != nil {
+		inputs["offsets"] = oneRow(m.TextLayout, offsets)
+	}
+	out, err := m.text.Run(ctx, inputs)
 	if err != nil {
 		return nil, 0, fmt.Errorf("text encoder: %w", err)
 	}
@@ -41,6 +47,13 @@ func (e *Engine) encodeText(ctx context.Context, field, prompt string, subjects 
 // tokens returns the prompt's ids [L] and the residuals [L, D] that its subjects add to their embeddings.
 func (m *Model) tokens(field, prompt string, subjects []Subject) (ids []int64, residual []float32, truncated int, err error) {
 	width := m.Text.HiddenSize
+	subjects = slices.Clone(subjects)
+	subjects = slices.DeleteFunc(subjects, func(s Subject) bool {
+		if s.WordEmbeddings == nil {
+			prompt = strings.ReplaceAll(prompt, "<"+s.Word+">", s.Class)
+		}
+		return s.WordEmbeddings == nil
+	})
 	words := make([]tokenizer.Placeholder, len(subjects))
 	for i, s := range subjects {
 		words[i] = tokenizer.Placeholder{Word: s.Word, Class: s.Class, Vectors: len(s.WordEmbeddings) / width}
@@ -65,25 +78,6 @@ func (m *Model) tokens(field, prompt string, subjects []Subject) (ids []int64, r
 		}
 	}
 	return encoding.IDs, residual, encoding.Truncated, nil
-}
-
-// scaledOffsets is s's packed offsets with the up half of every target times its scale; nil if it has none.
-func (m *Model) scaledOffsets(s Subject) []float32 {
-	switch {
-	case s.Scale == 0:
-		return nil
-	case s.Offsets == nil || s.Scale == 1:
-		return s.Offsets
-	}
-	scaled := append([]float32(nil), s.Offsets...)
-	for _, t := range m.Layout.Targets() {
-		_, up, _ := m.Layout.Span(t.Path)
-		part := scaled[up:][:m.Layout.Rank*t.Out]
-		for i := range part {
-			part[i] *= float32(s.Scale)
-		}
-	}
-	return scaled
 }
 
 // textCache keeps the text states of the prompts used last: previews, pictures of one request and guidance share them.
@@ -128,13 +122,16 @@ func (c *textCache) put(key [32]byte, states []float32) {
 }
 
 // textKey identifies what the text encoder reads.
-func textKey(ids []int64, residual []float32) [32]byte {
-	b := make([]byte, 0, 8*len(ids)+4*len(residual))
+func textKey(ids []int64, values ...[]float32) [32]byte {
+	b := make([]byte, 0, 12*len(ids))
 	for _, id := range ids {
 		b = binary.LittleEndian.AppendUint64(b, uint64(id))
 	}
-	for _, v := range residual {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	for _, list := range values {
+		b = binary.LittleEndian.AppendUint64(b, uint64(len(list)))
+		for _, v := range list {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		}
 	}
 	return sha256.Sum256(b)
 }
