@@ -2,42 +2,56 @@ package scheduler
 
 import (
 	"errors"
-	"fmt"
 	"math"
-	"slices"
 )
+
+// preserving is what samplers of samples √ᾱ·x_0 + √(1-ᾱ)·ε share.
+type preserving struct {
+	plan
+	alphas []float64 // ᾱ at each timestep
+}
+
+func (s *preserving) InitNoiseSigma() float64 { return 1 }
+
+func (s *preserving) ScaleInput(dst, sample []float32, i int) { copy(dst, sample) }
+
+func (s *preserving) AddNoise(sample, noise []float32, i int) error {
+	if err := s.check(sample, noise, i); err != nil {
+		return err
+	}
+	mix(sample, math.Sqrt(s.alphas[i]), sample, math.Sqrt(1-s.alphas[i]), noise)
+	return nil
+}
+
+// checkFirst refuses ε at zero signal, from which no x_0 can be had.
+func (c Config) checkFirst() error {
+	if c.RescaleBetasZeroSNR && c.PredictionType == Epsilon {
+		return errors.New("scheduler: rescale_betas_zero_snr with prediction_type epsilon has no first step in this sampler, use euler or v_prediction")
+	}
+	return nil
+}
 
 // ddim is the deterministic sampler of Song et al. 2021, eq. 12 with σ_t = 0.
 type ddim struct {
-	cfg       Config
-	timesteps []float64
-	alphas    []float64 // ᾱ at each step
-	next      []float64 // ᾱ that each step ends at
+	preserving
+	cfg  Config
+	next []float64 // ᾱ that each step ends at
 }
 
 func newDDIM(cfg Config, steps int) (Scheduler, error) {
-	if cfg.RescaleBetasZeroSNR && cfg.PredictionType == Epsilon {
-		return nil, errors.New("scheduler: rescale_betas_zero_snr with prediction_type epsilon has no first ddim step, use euler or v_prediction")
+	if err := cfg.checkFirst(); err != nil {
+		return nil, err
 	}
-	spacing := cfg.TimestepSpacing
-	if spacing == "" {
-		spacing = "leading"
+	timesteps, err := cfg.whole(steps)
+	if err != nil {
+		return nil, err
 	}
-	s := &ddim{cfg: cfg, timesteps: cfg.grid(spacing, cfg.NumTrainTimesteps, steps, steps)}
+	s := &ddim{preserving: preserving{plan: plan{timesteps, steps}}, cfg: cfg}
 	bar := cfg.AlphasCumprod()
-	final := bar[0]
-	if cfg.SetAlphaToOne {
-		final = 1
-	}
-	for i, t := range s.timesteps {
-		at := int(math.RoundToEven(t))
-		if at >= len(bar) {
-			return nil, fmt.Errorf("scheduler: ddim with %d steps and steps_offset %d starts past timestep %d", steps, cfg.StepsOffset, len(bar)-1)
-		}
-		s.timesteps[i] = float64(at)
-		s.alphas = append(s.alphas, bar[at])
-		end := final
-		if to := at - cfg.NumTrainTimesteps/steps; to >= 0 {
+	for _, t := range timesteps {
+		s.alphas = append(s.alphas, bar[int(t)])
+		end := cfg.finalAlpha(bar)
+		if to := int(t) - cfg.NumTrainTimesteps/steps; to >= 0 {
 			end = bar[to]
 		}
 		s.next = append(s.next, end)
@@ -45,14 +59,16 @@ func newDDIM(cfg Config, steps int) (Scheduler, error) {
 	return s, nil
 }
 
-func (s *ddim) Timesteps() []float64 { return slices.Clone(s.timesteps) }
-
-func (s *ddim) InitNoiseSigma() float64 { return 1 }
-
-func (s *ddim) ScaleInput(dst, sample []float32, i int) { copy(dst, sample) }
+// finalAlpha is the ᾱ that DDIM and PNDM end at.
+func (c Config) finalAlpha(bar []float64) float64 {
+	if c.SetAlphaToOne {
+		return 1
+	}
+	return bar[0]
+}
 
 func (s *ddim) Step(sample, modelOutput []float32, i int) error {
-	if err := checkStep(sample, modelOutput, i, len(s.timesteps)); err != nil {
+	if err := s.check(sample, modelOutput, i); err != nil {
 		return err
 	}
 	signal, noise := math.Sqrt(s.alphas[i]), math.Sqrt(1-s.alphas[i])
@@ -62,10 +78,7 @@ func (s *ddim) Step(sample, modelOutput []float32, i int) error {
 		x, out := float64(sample[j]), float64(modelOutput[j])
 		x0 := ks*x + ko*out
 		eps := (x - signal*x0) / noise
-		if s.cfg.ClipSample {
-			x0 = min(max(x0, -s.cfg.ClipSampleRange), s.cfg.ClipSampleRange)
-		}
-		sample[j] = float32(toSignal*x0 + toNoise*eps)
+		sample[j] = float32(toSignal*s.cfg.clip(x0) + toNoise*eps)
 	}
 	return nil
 }

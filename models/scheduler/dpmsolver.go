@@ -2,125 +2,129 @@ package scheduler
 
 import (
 	"errors"
-	"fmt"
 	"math"
-	"slices"
-	"sort"
+	"strings"
 )
 
-// dpmSolver is DPM-Solver++ 2M (Lu et al. 2022, algorithm 2), multistep on the predicted x_0.
+// dpmSolver is the multistep DPM-Solver (Lu et al. 2022, algorithms 1 and 2 of DPM-Solver++), up to order 3, for the
+// ODE and the SDE.
 type dpmSolver struct {
-	cfg       Config
-	timesteps []float64
-	sigmas    []float64 // one more than timesteps
-	x0        []float64 // x_0 predicted by the step before
-	done      int       // the step before, -1 at first
+	multistep
+	noise *noise // of the SDE, else nil
 }
 
+// sdeSolver is a dpmSolver that draws.
+type sdeSolver struct{ *dpmSolver }
+
+func (s sdeSolver) SetNoise(normal func(dst []float32)) { s.noise.SetNoise(normal) }
+
 func newDPMSolver(cfg Config, steps int) (Scheduler, error) {
-	if cfg.SolverOrder != 1 && cfg.SolverOrder != 2 {
-		return nil, fmt.Errorf("scheduler config: solver_order %d is not 1 or 2", cfg.SolverOrder)
+	if cfg.AlgorithmType == "" || cfg.AlgorithmType == "deis" {
+		cfg.AlgorithmType = "dpmsolver++"
 	}
-	spacing := cfg.TimestepSpacing
-	if spacing == "" {
-		spacing = "linspace"
+	if cfg.AlgorithmType == "sde-dpmsolver" && cfg.SolverOrder == 3 {
+		return nil, errors.New("scheduler config: solver_order 3 is not known for algorithm_type sde-dpmsolver")
 	}
-	trained := cfg.sigmas()
-	s := &dpmSolver{cfg: cfg, done: -1}
-	if cfg.UseKarrasSigmas {
-		s.sigmas = karras(trained[len(trained)-1], trained[0], steps)
-		for _, sigma := range s.sigmas {
-			t := timestepOf(sigma, trained)
-			if cfg.BetaSchedule != "squaredcos_cap_v2" {
-				t = math.RoundToEven(t)
-			}
-			s.timesteps = append(s.timesteps, math.Floor(t))
-		}
-	} else {
-		last := len(trained)
-		if cfg.LambdaMinClipped != nil { // λ = -log σ
-			last = sort.Search(last, func(i int) bool { return -math.Log(trained[i]) < *cfg.LambdaMinClipped })
-		}
-		if last < 2 && cfg.LambdaMinClipped != nil {
-			return nil, errors.New("scheduler config: lambda_min_clipped leaves no timesteps")
-		}
-		for _, t := range cfg.grid(spacing, last, steps+1, steps) {
-			t = math.RoundToEven(t)
-			s.timesteps = append(s.timesteps, t)
-			s.sigmas = append(s.sigmas, interpolate(trained, t))
-		}
-	}
-	s.sigmas = append(s.sigmas, finalSigma(cfg, trained))
-	if err := checkFalling(s.sigmas[:len(s.timesteps)]); err != nil {
+	m, err := newMultistep(cfg, steps, strings.HasSuffix(cfg.AlgorithmType, "++"))
+	if err != nil {
 		return nil, err
+	}
+	s := &dpmSolver{multistep: m}
+	if cfg.BetaSchedule == "squaredcos_cap_v2" && cfg.UseKarrasSigmas { // as diffusers cuts, not rounds, here
+		trained := cfg.sigmas()
+		for i, sigma := range s.sigmas[:len(s.timesteps)] {
+			s.timesteps[i] = math.Floor(timestepOf(sigma, trained))
+		}
+	}
+	if strings.HasPrefix(cfg.AlgorithmType, "sde-") {
+		s.noise = &noise{}
+		return sdeSolver{s}, nil
 	}
 	return s, nil
 }
 
-func (s *dpmSolver) Timesteps() []float64 { return slices.Clone(s.timesteps) }
-
-func (s *dpmSolver) InitNoiseSigma() float64 { return 1 }
-
-func (s *dpmSolver) ScaleInput(dst, sample []float32, i int) { copy(dst, sample) }
-
 func (s *dpmSolver) Step(sample, modelOutput []float32, i int) error {
-	if err := checkStep(sample, modelOutput, i, len(s.timesteps)); err != nil {
+	if err := s.begin(sample, modelOutput, i); err != nil {
 		return err
 	}
-	switch {
-	case s.done >= 0 && i != s.done+1:
-		return fmt.Errorf("scheduler: dpmsolver++ step %d after step %d", i, s.done)
-	case s.x0 == nil:
-		s.x0 = make([]float64, len(sample))
-	case len(s.x0) != len(sample):
-		return fmt.Errorf("scheduler: step %d: sample has %d values, it had %d", i, len(sample), len(s.x0))
-	}
-	signal, noise := normalized(s.sigmas[i])
-	ks, ko := x0Weights(s.cfg.PredictionType, signal, noise)
-	keep, toX0, toSlope := s.weights(i)
-	for j := range sample {
-		x := float64(sample[j])
-		x0 := ks*x + ko*float64(modelOutput[j])
-		sample[j] = float32(keep*x + toX0*x0 + toSlope*(x0-s.x0[j]))
-		s.x0[j] = x0
-	}
-	s.done = i
-	return nil
-}
-
-// weights returns the factors of x_{i+1} = keep·x_i + toX0·x_0 + toSlope·(x_0 - x_0 of the step before).
-func (s *dpmSolver) weights(i int) (keep, toX0, toSlope float64) {
-	from, to := s.sigmas[i], s.sigmas[i+1]
-	alpha, noise := normalized(to)
-	_, noiseBefore := normalized(from)
-	ratio := to / from // e^-h of the paper
-	keep, toX0 = noise/noiseBefore, alpha*(1-ratio)
-	if s.firstOrder(i) {
-		return keep, toX0, 0
-	}
-	h, before := -math.Log(ratio), math.Log(s.sigmas[i-1]/from)
-	slope := h / before // 1/r_0
-	if h != 0 && s.cfg.SolverType == "heun" {
-		return keep, toX0, alpha * (1 - (1-ratio)/h) * slope
-	}
-	return keep, toX0, toX0 / 2 * slope
-}
-
-// firstOrder tells where the second-order formula has no earlier step or is known to be unstable.
-func (s *dpmSolver) firstOrder(i int) bool {
-	if s.cfg.SolverOrder == 1 || s.done < 0 {
-		return true
-	}
-	steps := len(s.timesteps)
-	return i == steps-1 && (s.cfg.EulerAtFinal || s.sigmas[steps] == 0 || s.cfg.LowerOrderFinal && steps < 15)
-}
-
-// checkFalling refuses levels that stand still, which happens where steps nearly exhaust the training schedule.
-func checkFalling(sigmas []float64) error {
-	for i := 1; i < len(sigmas); i++ {
-		if !(sigmas[i] < sigmas[i-1]) {
-			return fmt.Errorf("scheduler: dpmsolver++ with %d steps repeats a noise level, take fewer steps", len(sigmas))
+	var z []float32
+	if s.noise != nil {
+		var err error
+		if z, err = s.noise.draw(len(sample)); err != nil {
+			return err
 		}
 	}
+	ks, ko := s.solvedWeights(i)
+	w := s.weights(i, s.order(i))
+	now, last, older := s.solved[0], s.solved[1], s.solved[min(2, s.cfg.SolverOrder)]
+	for j := range sample {
+		x := float64(sample[j])
+		m := ks*x + ko*float64(modelOutput[j])
+		now[j] = m
+		y := w.keep*x + w.now*m + w.slope*(m-last[j]) + w.bend*(last[j]-older[j])
+		if z != nil {
+			y += w.noise * float64(z[j])
+		}
+		sample[j] = float32(y)
+	}
+	s.advance(i, len(sample))
 	return nil
+}
+
+// order is that of the formula for step i: as high as there are earlier steps, lower where it is known to be unstable.
+func (s *dpmSolver) order(i int) int {
+	steps, order := len(s.timesteps), min(s.cfg.SolverOrder, s.taken+1)
+	few := s.cfg.LowerOrderFinal && steps < 15
+	switch {
+	case s.sigmas[i+1] == s.sigmas[i], i == steps-1 && (s.cfg.EulerAtFinal || few || s.sigmas[steps] == 0):
+		return 1
+	case i == steps-2 && few:
+		return min(order, 2)
+	}
+	return order
+}
+
+// solverWeights are the factors of x' = keep·x + now·m_0 + slope·(m_0 - m_1) + bend·(m_1 - m_2) + noise·z, where m_0,
+// m_1, … are what is solved for, newest first.
+type solverWeights struct{ keep, now, slope, bend, noise float64 }
+
+func (s *dpmSolver) weights(i, order int) solverWeights {
+	from, to := s.sigmas[i], s.sigmas[i+1]
+	signal, noise := normalized(from)
+	toSignal, toNoise := normalized(to)
+	ratio := to / from // e^-h of the paper
+	h := -math.Log(ratio)
+	var w solverWeights
+	var first, second float64 // factors of the derivatives by λ, times h and h²
+	switch s.cfg.AlgorithmType {
+	case "dpmsolver":
+		grown := 1/ratio - 1
+		w = solverWeights{keep: toSignal / signal, now: -toNoise * grown}
+		first, second = -toNoise*(grown/h-1), -toNoise*((grown-h)/(h*h)-0.5)
+	case "sde-dpmsolver":
+		grown := 1/ratio - 1
+		w = solverWeights{keep: toSignal / signal, now: -2 * toNoise * grown, noise: toNoise * math.Sqrt(1/(ratio*ratio)-1)}
+		first = -2 * toNoise * (grown/h - 1)
+	case "sde-dpmsolver++":
+		shrunk := 1 - ratio*ratio
+		w = solverWeights{keep: toNoise / noise * ratio, now: toSignal * shrunk, noise: toNoise * math.Sqrt(shrunk)}
+		first, second = toSignal*(1-shrunk/(2*h)), toSignal*((shrunk-2*h)/(4*h*h)-0.5)
+	default:
+		shrunk := 1 - ratio
+		w = solverWeights{keep: toNoise / noise, now: toSignal * shrunk}
+		first, second = toSignal*(1-shrunk/h), toSignal*((shrunk-h)/(h*h)+0.5)
+	}
+	if order == 2 && s.cfg.SolverType != "heun" {
+		first = w.now / 2 // the midpoint rule
+	}
+	if order > 1 {
+		r0 := (s.lambda(i) - s.lambda(i-1)) / h
+		w.slope = first / r0
+		if order > 2 {
+			r1 := (s.lambda(i-1) - s.lambda(i-2)) / h
+			bend := (first*r0 + second) / (r0 + r1)
+			w.slope, w.bend = (first+bend)/r0, -bend/r1
+		}
+	}
+	return w
 }

@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"testing"
 )
 
 // golden is testdata/trajectories.json, written by scripts/golden/scheduler.py.
 type golden struct {
+	X0        []float32 `json:"x0"`
 	Noise     []float32 `json:"noise"`
 	Schedules []struct {
 		Config string `json:"config"`
@@ -29,8 +31,11 @@ type golden struct {
 type walk struct {
 	Sampler        string      `json:"sampler"`
 	Steps          int         `json:"steps"`
+	Begin          int         `json:"begin"` // the first step; later than 0, x0 with noise starts the walk
+	Draws          int         `json:"draws"` // of noise
 	InitNoiseSigma float64     `json:"init_noise_sigma"`
 	Timesteps      []float64   `json:"timesteps"`
+	Start          []float32   `json:"start"`
 	Samples        [][]float32 `json:"samples"` // after every step, or after the last only
 }
 
@@ -87,18 +92,28 @@ func standIn(x []float32, t float64) []float32 {
 	return out
 }
 
+// draws is the noise of scripts/golden/scheduler.py.
+type draws int
+
+func (d *draws) normal(dst []float32) {
+	for j := range dst {
+		dst[j] = float32(1.5 * math.Cos(1.7*float64(*d)+0.9*float64(j)+0.3))
+	}
+	*d++
+}
+
 func TestTrajectoriesEqualDiffusers(t *testing.T) {
 	g := readGolden(t)
 	for n, w := range g.Walks {
 		cfg := parse(t, w.Config)
 		for _, run := range w.Runs {
-			name := fmt.Sprintf("%d/%s/%s/%s/karras=%v/%d", n, run.Sampler, cfg.TimestepSpacing, cfg.PredictionType, cfg.UseKarrasSigmas, run.Steps)
-			t.Run(name, func(t *testing.T) { compareWalk(t, cfg, run, g.Noise) })
+			name := fmt.Sprintf("%d/%s/%s/%s/karras=%v/%d/%d", n, run.Sampler, cfg.TimestepSpacing, cfg.PredictionType, cfg.UseKarrasSigmas, run.Steps, run.Begin)
+			t.Run(name, func(t *testing.T) { compareWalk(t, g, cfg, run) })
 		}
 	}
 }
 
-func compareWalk(t *testing.T, cfg Config, want walk, noise []float32) {
+func compareWalk(t *testing.T, g golden, cfg Config, want walk) {
 	s, err := New(cfg, "", want.Steps)
 	if err != nil {
 		t.Fatal(err)
@@ -110,28 +125,43 @@ func compareWalk(t *testing.T, cfg Config, want walk, noise []float32) {
 	if len(ts) != len(want.Timesteps) {
 		t.Fatalf("timesteps %v, want %v", ts, want.Timesteps)
 	}
-	x := make([]float32, len(noise))
-	for i := range x {
-		x[i] = noise[i] * float32(s.InitNoiseSigma())
+	var noise draws
+	if r, ok := s.(Stochastic); ok {
+		r.SetNoise(noise.normal)
 	}
+	x := slices.Clone(g.X0)
+	if want.Begin > 0 {
+		if err := s.AddNoise(x, g.Noise, want.Begin); err != nil {
+			t.Fatal(err)
+		}
+	} else {
+		for i := range x {
+			x[i] = g.Noise[i] * float32(s.InitNoiseSigma())
+		}
+	}
+	largest := 2 * s.InitNoiseSigma()
+	compare(t, "start", x, want.Start, largest)
 	input := make([]float32, len(x))
-	for i, at := range ts {
-		if math.Abs(at-want.Timesteps[i]) > 2e-3 { // Karras' fractions stem from a σ_0 that diffusers knows to float32 of 1-ᾱ_0
-			t.Errorf("timestep %d = %g, want %g", i, at, want.Timesteps[i])
+	for i := want.Begin; i < len(ts); i++ {
+		if math.Abs(ts[i]-want.Timesteps[i]) > 1e-4 {
+			t.Errorf("timestep %d = %g, want %g", i, ts[i], want.Timesteps[i])
 		}
 		s.ScaleInput(input, x, i)
-		if err := s.Step(x, standIn(input, at), i); err != nil {
+		if err := s.Step(x, standIn(input, ts[i]), i); err != nil {
 			t.Fatal(err)
 		}
 		if k := i - len(ts) + len(want.Samples); k >= 0 {
-			compare(t, fmt.Sprintf("sample %d", i), x, want.Samples[k], 2*s.InitNoiseSigma())
+			compare(t, fmt.Sprintf("sample %d", i), x, want.Samples[k], largest)
 		}
+	}
+	if int(noise) != want.Draws {
+		t.Errorf("%d draws of noise, want %d", noise, want.Draws)
 	}
 }
 
 func TestScheduleEqualsDiffusers(t *testing.T) {
 	g := readGolden(t)
-	x0 := []float32{0.3, -0.7, 1.4}
+	x0 := g.X0
 	for n, want := range g.Schedules {
 		cfg := parse(t, want.Config)
 		bar := cfg.AlphasCumprod()

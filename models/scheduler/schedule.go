@@ -3,26 +3,30 @@ package scheduler
 import (
 	"math"
 	"slices"
-	"sort"
 )
 
 // leastAlpha stands in for ᾱ = 0 where a finite σ is needed.
 const leastAlpha = 0x1p-24
 
+// f32 rounds to float32. Diffusers keeps its schedules in float32, which leaves 1-ᾱ_0, and with it the end of a walk,
+// four digits; rounding where it rounds makes the rest equal too.
+func f32(x float64) float64 { return float64(float32(x)) }
+
 // betas returns β of every timestep of training.
 func (c Config) betas() []float64 {
-	if len(c.TrainedBetas) > 0 {
-		return slices.Clone(c.TrainedBetas)
+	b := slices.Clone(c.TrainedBetas)
+	if len(b) == 0 {
+		b = make([]float64, max(c.NumTrainTimesteps, 1))
 	}
-	b := make([]float64, max(c.NumTrainTimesteps, 1))
 	n := float64(len(b))
 	for i := range b {
 		u := float64(i) / max(n-1, 1)
-		switch c.BetaSchedule {
-		case "scaled_linear":
-			root := math.Sqrt(c.BetaStart) + u*(math.Sqrt(c.BetaEnd)-math.Sqrt(c.BetaStart))
+		switch {
+		case len(c.TrainedBetas) > 0:
+		case c.BetaSchedule == "scaled_linear":
+			root := f32(math.Sqrt(c.BetaStart) + u*(math.Sqrt(c.BetaEnd)-math.Sqrt(c.BetaStart)))
 			b[i] = root * root
-		case "squaredcos_cap_v2": // Nichol and Dhariwal 2021, eq. 17
+		case c.BetaSchedule == "squaredcos_cap_v2": // Nichol and Dhariwal 2021, eq. 17
 			bar := func(t float64) float64 {
 				r := math.Cos((t + 0.008) / 1.008 * math.Pi / 2)
 				return r * r
@@ -31,26 +35,37 @@ func (c Config) betas() []float64 {
 		default:
 			b[i] = c.BetaStart + u*(c.BetaEnd-c.BetaStart)
 		}
+		b[i] = f32(b[i])
 	}
 	return b
 }
 
 // AlphasCumprod returns ᾱ of every timestep of training. With rescale_betas_zero_snr the last is exactly 0.
 func (c Config) AlphasCumprod() []float64 {
-	bar := c.betas()
+	bar := cumprod(c.betas())
+	if !c.RescaleBetasZeroSNR || len(bar) < 2 {
+		return bar
+	}
+	first, last := f32(math.Sqrt(bar[0])), f32(math.Sqrt(bar[len(bar)-1])) // Lin et al. 2023, algorithm 1
+	betas := make([]float64, len(bar))
+	before := 1.0
+	for i, a := range bar {
+		root := f32(f32(f32(math.Sqrt(a))-last) * f32(first/f32(first-last)))
+		rescaled := f32(root * root)
+		betas[i] = f32(1 - f32(rescaled/before))
+		before = rescaled
+	}
+	return cumprod(betas)
+}
+
+// cumprod replaces β by ᾱ.
+func cumprod(betas []float64) []float64 {
 	product := 1.0
-	for i, beta := range bar {
-		product *= 1 - beta
-		bar[i] = product
+	for i, beta := range betas {
+		product *= f32(1 - beta)
+		betas[i] = f32(product)
 	}
-	if c.RescaleBetasZeroSNR && len(bar) > 1 { // Lin et al. 2023, algorithm 1
-		first, last := math.Sqrt(bar[0]), math.Sqrt(bar[len(bar)-1])
-		for i := range bar {
-			root := (math.Sqrt(bar[i]) - last) * first / (first - last)
-			bar[i] = root * root
-		}
-	}
-	return bar
+	return betas
 }
 
 // sigmas returns σ of every timestep of training, finite also at zero signal.
@@ -106,6 +121,25 @@ func x0Weights(predictionType string, signal, noise float64) (ks, ko float64) {
 	return 1 / signal, -noise / signal
 }
 
+// epsWeights returns the factors of ε = ks·sample + ko·output for a sample signal·x_0 + noise·ε.
+func epsWeights(predictionType string, signal, noise float64) (ks, ko float64) {
+	switch predictionType {
+	case VPrediction:
+		return noise, signal
+	case Sample:
+		return 1 / noise, -signal / noise
+	}
+	return 0, 1
+}
+
+// clip is the predicted x_0 as ClipSample wants it.
+func (c Config) clip(x0 float64) float64 {
+	if c.ClipSample {
+		return min(max(x0, -c.ClipSampleRange), c.ClipSampleRange)
+	}
+	return x0
+}
+
 // normalized returns √ᾱ and √(1-ᾱ) of a noise level σ.
 func normalized(sigma float64) (signal, noise float64) {
 	signal = 1 / math.Hypot(sigma, 1)
@@ -117,63 +151,4 @@ func mix(dst []float32, kx float64, x []float32, ky float64, y []float32) {
 	for i := range min(len(dst), len(x), len(y)) {
 		dst[i] = float32(kx*float64(x[i]) + ky*float64(y[i]))
 	}
-}
-
-// interpolate reads ys, which is not empty, at the fractional index x, clamped to its ends.
-func interpolate(ys []float64, x float64) float64 {
-	last := len(ys) - 1
-	if last < 1 || !(x > 0) {
-		return ys[0]
-	}
-	x = min(x, float64(last))
-	i := min(int(x), last-1)
-	return ys[i] + (x-float64(i))*(ys[i+1]-ys[i])
-}
-
-// timestepOf inverts interpolate for σ, on a logarithmic scale as Karras' timesteps are defined in diffusers.
-func timestepOf(sigma float64, sigmas []float64) float64 {
-	if len(sigmas) < 2 {
-		return 0
-	}
-	low := sort.Search(len(sigmas), func(i int) bool { return sigmas[i] > sigma }) - 1
-	low = min(max(low, 0), len(sigmas)-2)
-	from, to := math.Log(sigmas[low]), math.Log(sigmas[low+1])
-	w := (math.Log(max(sigma, 1e-10)) - from) / (to - from)
-	return float64(low) + min(max(w, 0), 1)
-}
-
-// karras returns n noise levels falling from most to least (Karras et al. 2022, eq. 5, ρ = 7).
-func karras(most, least float64, n int) []float64 {
-	const rho = 7
-	s := make([]float64, n)
-	hi, lo := math.Pow(most, 1.0/rho), math.Pow(least, 1.0/rho)
-	for i := range s {
-		s[i] = math.Pow(hi+float64(i)/float64(max(n-1, 1))*(lo-hi), rho)
-	}
-	return s
-}
-
-// grid returns steps falling timesteps (Lin et al. 2023, table 2) of the first last timesteps of training, cut into
-// points for leading and linspace. The arithmetic follows NumPy's so that later rounding meets the same ties.
-func (c Config) grid(spacing string, last, points, steps int) []float64 {
-	var ts []float64
-	switch spacing {
-	case "trailing":
-		start := float64(last)
-		delta := start - (start - float64(c.NumTrainTimesteps)/float64(steps))
-		count := int(math.Ceil(start / (float64(c.NumTrainTimesteps) / float64(steps))))
-		for i := range count {
-			ts = append(ts, math.RoundToEven(start-float64(i)*delta)-1)
-		}
-	case "leading":
-		for i := range steps {
-			ts = append(ts, float64(last/points*(points-1-i)+c.StepsOffset))
-		}
-	default:
-		width := float64(last-1) / float64(max(points-1, 1))
-		for i := range steps {
-			ts = append(ts, float64(points-1-i)*width)
-		}
-	}
-	return ts
 }
