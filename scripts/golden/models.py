@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import sys
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
@@ -263,6 +264,38 @@ def unet(case, seed):
     save("unet", case, model, io)
 
 
+# Stable Diffusion 1.5 with one layer a block. Its 579 million weights are made of numbers that two lines make again anywhere.
+WIDTH = dict(cross_attention_dim=768, attention_head_dim=8, layers_per_block=1)
+
+
+def uniform(start, count):
+    """count float32 from -1 to 1, hashed from start, start + 1, …"""
+    x = np.arange(start, start + count, dtype=np.uint32)
+    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
+        x = (x ^ (x >> np.uint32(shift))) * np.uint32(factor)
+    x = (x ^ (x >> np.uint32(16))) >> np.uint32(8)
+    return x.astype(np.float32) * np.float32(2**-23) - np.float32(1)
+
+
+def width(case, seed):
+    """Weight i, by name, begins at seed + 101 i; matrices share their numbers, shifted, so that a reader need not keep them apart."""
+    model = UNet2DConditionModel(**WIDTH).eval()
+    for i, (name, p) in enumerate(sorted(model.named_parameters())):
+        u = uniform(seed + 101 * i, p.numel()).reshape(p.shape)
+        if p.dim() > 1:
+            u *= np.float32(math.sqrt(3 / p[0].numel()))
+        else:
+            u = u * np.float32(0.25) + np.float32(name.endswith("weight"))
+        p.copy_(torch.from_numpy(u))
+    io = {"sample": randn(seed + 1, 1, 4, 8, 8), "timestep": torch.tensor((321.0,)), "encoder_hidden_states": randn(seed + 2, 1, 3, 768)}
+    io["noise_pred"] = model(io["sample"], io["timestep"], io["encoder_hidden_states"]).sample
+    path = MODELS / "unet" / "width" / "testdata" / f"{case}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in io.items()}, path)
+    path.chmod(0o644)
+    print(path.relative_to(MODELS), io["noise_pred"].std().item())
+
+
 def clip_text(case, seed):
     cfg = CLIPTextConfig(**TEXTS[case])
     projected = case.startswith("text_projection")
@@ -315,7 +348,7 @@ def vae(case, seed):
 
 def main():
     torch.set_num_threads(1)
-    cases = [(unet, UNETS), (clip_text, TEXTS), (clip_vision, VISIONS), (vae, VAES)]
+    cases = [(unet, UNETS), (width, ("width_a", "width_b")), (clip_text, TEXTS), (clip_vision, VISIONS), (vae, VAES)]
     with torch.no_grad():
         for make, table in cases:
             for i, case in enumerate(table):
