@@ -32,7 +32,7 @@ type Config struct {
 	PredictionType         string    `json:"prediction_type"`                    // Epsilon, VPrediction or Sample
 	TimestepSpacing        string    `json:"timestep_spacing,omitempty"`         // leading, trailing or linspace; empty: the sampler's own
 	StepsOffset            int       `json:"steps_offset"`                       // added to timesteps of leading spacing
-	RescaleBetasZeroSNR    bool      `json:"rescale_betas_zero_snr"`             // no signal at the last timestep (Lin et al. 2023, §3.1)
+	RescaleBetasZeroSNR    bool      `json:"rescale_betas_zero_snr"`             // no signal at the last timestep (Lin et al. 2023, §3.1); for PNDM and Heun too, whose classes in diffusers lack the key
 	SetAlphaToOne          bool      `json:"set_alpha_to_one"`                   // DDIM, PNDM: the last step ends at ᾱ = 1, not at ᾱ_0
 	ClipSample             bool      `json:"clip_sample"`                        // DDIM, DDPM, Heun, LCM: clip the predicted x_0
 	ClipSampleRange        float64   `json:"clip_sample_range,omitempty"`        // to ± this

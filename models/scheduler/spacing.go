@@ -17,7 +17,7 @@ func (c Config) grid(spacing string, last, points, steps int) []float64 {
 		start := float64(last)
 		delta := start - (start - float64(c.NumTrainTimesteps)/float64(steps))
 		count := int(math.Ceil(start / (float64(c.NumTrainTimesteps) / float64(steps))))
-		for i := range count {
+		for i := range min(count, steps) { // diffusers' division may add a timestep of -1, at 61 steps for one
 			ts = append(ts, math.RoundToEven(start-float64(i)*delta)-1)
 		}
 	case "leading":

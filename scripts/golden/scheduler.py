@@ -67,7 +67,7 @@ def common():
                 base = base if spacing == "leading" else None  # has one grid of its own
             begins = (2, 6) if prediction == "epsilon" else ()
             if base:
-                yield name, base, COUNTS[name == "pndm" :], begins  # its grid of one step is empty
+                yield name, base, COUNTS, begins
             if name in ("euler", "heun", "dpmsolver++", "sde-dpmsolver++", "unipc"):
                 yield name, dict(base, **KARRAS), COUNTS, begins
         yield name, own, (10,), ()
