@@ -72,6 +72,9 @@ func read(c *checkpoint.Component, name string, dims ...int) ([]float32, error) 
 // Config returns the encoder's configuration.
 func (e *Encoder) Config() Config { return e.cfg }
 
+// Layout is the one that expanded offsets are packed in. The base model's may have more targets.
+func (e *Encoder) Layout() *op.Layout { return e.layout }
+
 // Version identifies the encoder's weights.
 func (e *Encoder) Version() string { return e.version }
 

@@ -16,13 +16,16 @@ import (
 type Layout func(unet op.Model, cfg Config) (*op.Layout, error)
 
 // Open makes the networks of a model folder run: the base model and, where the folder has one, its encoder; nil otherwise.
-// The caller closes both.
-func Open(dir string, backend pipeline.Backend, layout Layout) (*pipeline.Model, *Encoder, error) {
+// more are layers of the UNet, distinct, that offsets act on beside the encoder's targets. The caller closes both.
+func Open(dir string, backend pipeline.Backend, layout Layout, more ...op.Target) (*pipeline.Model, *Encoder, error) {
 	component, err := openComponent(filepath.Join(dir, "encoder"))
 	if err != nil {
 		return nil, nil, err
 	}
 	if component == nil {
+		if len(more) > 0 {
+			backend.Layout = func(op.Model) (*op.Layout, error) { return op.NewLayout(1, more) }
+		}
 		base, err := pipeline.Open(dir, backend)
 		return base, nil, err
 	}
@@ -31,16 +34,23 @@ func Open(dir string, backend pipeline.Backend, layout Layout) (*pipeline.Model,
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", component.Path(), err)
 	}
-	backend.Layout = func(unet op.Model) (*op.Layout, error) { return layout(unet, cfg) }
+	var own *op.Layout
+	backend.Layout = func(unet op.Model) (*op.Layout, error) {
+		var err error
+		if own, err = layout(unet, cfg); err != nil {
+			return nil, err
+		}
+		return own.With(more...)
+	}
 	base, err := pipeline.Open(dir, backend)
 	if err != nil {
 		return nil, nil, err
 	}
-	network, err := backend.Network("encoder", Network(cfg, base.Layout), component)
+	network, err := backend.Network("encoder", Network(cfg, own), component)
 	if err != nil {
 		return nil, nil, errors.Join(err, base.Close())
 	}
-	e, err := New(component, network, base.Layout, base.Fingerprint)
+	e, err := New(component, network, own, base.Fingerprint)
 	if err != nil {
 		return nil, nil, errors.Join(err, network.Close(), base.Close())
 	}

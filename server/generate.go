@@ -26,7 +26,7 @@ type generateCommand struct {
 	config.Model `embed:""`
 
 	Prompt         string   `required:"" help:"What the picture shows. It names concepts by their words: <me>, <me:0.8>."`
-	Concept        []string `help:"A concept file, and how strongly it is used. Once for each concept." placeholder:"FILE[:SCALE]" sep:"none"`
+	Concept        []string `help:"A concept, LoRA or textual-inversion file, and how strongly it is used. Once for each." placeholder:"FILE[:SCALE]" sep:"none"`
 	NegativePrompt string   `help:"What to keep away from." placeholder:"TEXT"`
 	Seed           *uint64  `help:"Of the first picture; the others count up. By default a random one, which is printed." placeholder:"NUMBER"`
 	Steps          int      `help:"Denoising steps; 0: the model's default." default:"0"`
@@ -48,7 +48,10 @@ func (generateCommand) Help() string {
 
   server generate --prompt "a pencil sketch of a face, smiling" -n 4 --grid
   server generate --prompt "an illustration of <me> wearing a crown" --concept me.safetensors --seed 1 -n 4 -o crown.png
-  server generate --prompt "<ann> and <bob> at the beach" --concept ann.safetensors:0.8 --concept bob.safetensors`
+  server generate --prompt "<ann> and <bob> at the beach" --concept ann.safetensors:0.8 --concept bob.safetensors
+  server generate --prompt "<me> in ink" --concept me.safetensors --concept ink-lora.safetensors:0.7
+
+A LoRA acts on the whole picture and need not be named; <its-file-name:0.7>, which is then taken out of the prompt, sets its strength too.`
 }
 
 // Run is called by kong.
@@ -67,12 +70,17 @@ func (c *generateCommand) Run(ctx context.Context) error {
 			return fmt.Errorf("--size %q: write width and height in pixels, as 128x128", c.Size)
 		}
 	}
-	m, err := openModel(c.Model, c.N)
+	files := conceptFiles{folder: c.Model.Model}
+	defer files.Close()
+	if err := c.readConcepts(&files); err != nil {
+		return err
+	}
+	m, err := openModel(c.Model, c.N, files.adapters()...)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	if r.Prompt, r.Subjects, err = c.subjects(m); err != nil {
+	if r.Prompt, r.Subjects, err = c.subjects(m, &files); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -84,46 +92,57 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if n := results[0].Truncated; n > 0 {
 		fmt.Fprintf(os.Stderr, "the prompt is too long: its last %d tokens were left out\n", n)
 	}
-	files, err := c.write(results)
+	written, err := c.write(results)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%s: seed %d, %v\n", strings.Join(files, ", "), r.Seed, took)
+	fmt.Fprintf(os.Stderr, "%s: seed %d, %v\n", strings.Join(written, ", "), r.Seed, took)
 	return nil
 }
 
-// subjects reads the concept files and finds them in the prompt.
-func (c *generateCommand) subjects(m *model) (prompt string, subjects []pipeline.Subject, err error) {
+// readConcepts reads the files and says what is in them.
+func (c *generateCommand) readConcepts(files *conceptFiles) error {
+	for _, argument := range c.Concept {
+		file, err := files.read(argument)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(os.Stderr, files.describe(file))
+	}
+	return nil
+}
+
+// subjects finds the concepts in the prompt. One that has no word of its own need not be there.
+func (c *generateCommand) subjects(m *model, files *conceptFiles) (prompt string, subjects []pipeline.Subject, err error) {
 	prompt, uses, err := concept.ParsePrompt(c.Prompt)
 	if err != nil {
 		return "", nil, err
 	}
-	files := map[string]string{} // word → file
-	for _, argument := range c.Concept {
-		path, scale, err := splitScale(argument)
+	if err := files.complete(m); err != nil {
+		return "", nil, err
+	}
+	paths := map[string]string{} // by word
+	for _, file := range files.files {
+		word, scale := file.concept.Word, file.scale
+		if other, twice := paths[word]; twice {
+			return "", nil, fmt.Errorf("%s and %s have the same word <%s>", other, file.path, word)
+		}
+		paths[word] = file.path
+		i := slices.IndexFunc(uses, func(u concept.Use) bool { return u.Word == word })
+		switch {
+		case i >= 0:
+			scale *= uses[i].Scale
+		case len(file.concept.WordEmbeddings.Data) > 0:
+			return "", nil, fmt.Errorf("%s: the prompt does not name <%s>", file.path, word)
+		}
+		s, err := m.Subject(file.concept, scale)
 		if err != nil {
-			return "", nil, err
-		}
-		read, err := concept.Read(path)
-		if err != nil {
-			return "", nil, err
-		}
-		if other, twice := files[read.Word]; twice {
-			return "", nil, fmt.Errorf("%s and %s have the same word <%s>", other, path, read.Word)
-		}
-		files[read.Word] = path
-		i := slices.IndexFunc(uses, func(u concept.Use) bool { return u.Word == read.Word })
-		if i < 0 {
-			return "", nil, fmt.Errorf("%s: the prompt does not name <%s>", path, read.Word)
-		}
-		s, err := m.Subject(read, uses[i].Scale*scale)
-		if err != nil {
-			return "", nil, fmt.Errorf("%s: %w", path, err)
+			return "", nil, fmt.Errorf("%s: %w", file.path, err)
 		}
 		subjects = append(subjects, s)
 	}
 	for _, use := range uses {
-		if files[use.Word] == "" {
+		if paths[use.Word] == "" {
 			return "", nil, fmt.Errorf("the prompt names <%s>, and no --concept file has that word", use.Word)
 		}
 	}

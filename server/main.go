@@ -25,6 +25,7 @@ type cli struct {
 	Serve    serveCommand    `cmd:"" default:"withargs" help:"Serve the page and the API (default)."`
 	Encode   encodeCommand   `cmd:"" help:"Turn 1 to 4 photos of one person into a concept file."`
 	Generate generateCommand `cmd:"" help:"Make pictures from a prompt and concept files."`
+	Export   exportCommand   `cmd:"" help:"Write a concept as LoRA, textual-inversion embedding or merged weights."`
 }
 
 func main() {

@@ -9,6 +9,7 @@ import (
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
+	"likeness/encoder/exchange"
 	"likeness/models/backend/onnx"
 	"likeness/models/backend/ort"
 	"likeness/models/backend/trace"
@@ -29,14 +30,15 @@ type model struct {
 	detector *ort.Session     // nil: none is installed
 }
 
-// openModel opens what the settings name, for up to maxQueue pictures at a time. The caller closes it.
-func openModel(cfg config.Model, maxQueue int) (*model, error) {
+// openModel opens what the settings name, for up to maxQueue pictures at a time; its offsets act on the adapters' layers too. The caller
+// closes it.
+func openModel(cfg config.Model, maxQueue int, adapters ...*exchange.Adapter) (*model, error) {
 	library := ort.LibraryPath()
 	if err := ort.Init(library); err != nil {
 		return nil, err
 	}
 	m := &model{}
-	err := m.open(cfg, maxQueue, filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile))
+	err := m.open(cfg, maxQueue, adapters, filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile))
 	if err != nil {
 		m.Close()
 		return nil, err
@@ -44,7 +46,7 @@ func openModel(cfg config.Model, maxQueue int) (*model, error) {
 	return m, nil
 }
 
-func (m *model) open(cfg config.Model, maxQueue int, detectorFile string) error {
+func (m *model) open(cfg config.Model, maxQueue int, adapters []*exchange.Adapter, detectorFile string) error {
 	options := ort.Options{Threads: cfg.Threads, Device: cfg.Device}
 	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
 		session, err := openNetwork(name, model, weights, options)
@@ -53,10 +55,14 @@ func (m *model) open(cfg config.Model, maxQueue int, detectorFile string) error 
 		}
 		return session, nil
 	}}
-	var err error
+	unet, text, err := targets(adapters)
+	if err != nil {
+		return err
+	}
+	backend.TextLayout = text
 	m.base, m.encoder, err = encoder.Open(cfg.Model, backend, func(unet op.Model, settings encoder.Config) (*op.Layout, error) {
 		return trace.Layout(unet, settings.Rank, settings.IsTarget)
-	})
+	}, unet...)
 	if err != nil {
 		return err
 	}
@@ -65,6 +71,27 @@ func (m *model) open(cfg config.Model, maxQueue int, detectorFile string) error 
 	}
 	m.Engine = pipeline.NewEngine(m.base, pipeline.EngineConfig{MaxQueued: maxQueue})
 	return nil
+}
+
+// targets are the layers that adapters act on: of the UNet, and as a layout, or nil, of the text encoder.
+func targets(adapters []*exchange.Adapter) (unet []op.Target, text *op.Layout, err error) {
+	all, err := op.NewLayout(1, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	text = all
+	for _, a := range adapters {
+		if all, err = all.With(exchange.Targets(a.UNet)...); err != nil {
+			return nil, nil, err
+		}
+		if text, err = text.With(exchange.Targets(a.Text)...); err != nil {
+			return nil, nil, err
+		}
+	}
+	if text.Size() == 0 {
+		text = nil
+	}
+	return all.Targets(), text, nil
 }
 
 // openIntake prepares the reading of photos, with a face detector where one is installed.
@@ -122,19 +149,42 @@ func (m *model) Encode(ctx context.Context, photos []*encoder.Photo, word, class
 
 // Subject implements api.ConceptEncoder.
 func (m *model) Subject(c *concept.Concept, scale float64) (pipeline.Subject, error) {
-	s := pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, Scale: scale}
+	s := pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, TextOffsets: c.TextOffsets,
+		Everywhere: c.Method == exchange.MethodLoRA, Scale: scale}
 	if c.BaseModel != m.base.Fingerprint {
 		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.BaseModel}
 	}
 	if c.WordEmbeddings.Layers > 1 {
 		return s, &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> differ between layers, which this model cannot read", c.Word)}
 	}
-	if m.encoder == nil {
-		return s, nil
+	if layout := m.base.TextLayout; len(c.TextOffsets) > 0 && (layout == nil || c.TextLayout != layout.Digest()) {
+		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.TextLayout}
 	}
 	var err error
-	s.Offsets, err = m.encoder.Expand(c)
+	s.Offsets, err = m.offsets(c)
 	return s, err
+}
+
+// offsets are a concept's in the base model's layout.
+func (m *model) offsets(c *concept.Concept) ([]float32, error) {
+	layout := m.base.Layout
+	switch {
+	case len(c.Offsets)+len(c.Coefficients) == 0:
+		return nil, nil
+	case len(c.Offsets) > 0 && layout != nil && c.Layout == layout.Digest():
+		return c.Offsets, nil
+	case m.encoder == nil:
+		return nil, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.Layout}
+	}
+	packed, err := m.encoder.Expand(c)
+	if err != nil || layout.Digest() == m.encoder.Layout().Digest() {
+		return packed, err
+	}
+	deltas, err := exchange.Unpack(m.encoder.Layout(), packed)
+	if err != nil {
+		return nil, err
+	}
+	return exchange.Pack(layout, deltas)
 }
 
 // describe tells the API what is served: name is the folder's.

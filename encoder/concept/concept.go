@@ -15,22 +15,24 @@ import (
 
 // Concept is one subject. A zero WordEmbeddings, nil Coefficients, Offsets or Preview means the method has none.
 type Concept struct {
-	ID        string    // the store's key: letters, digits, _ and -; empty before it is stored
-	Name      string    // a label for people
-	Word      string    // the placeholder, written <word> in prompts
-	Class     string    // the noun it is an instance of, such as "face"
-	Method    string    // what made it, such as "encoder"
-	BaseModel string    // fingerprint of the model folder it is made for
-	Layout    string    // digest of the offsets layout that Coefficients or Offsets refer to
-	Encoder   string    // fingerprint of the encoder; empty if none was used
-	Created   time.Time // kept in UTC
-	Photos    int       // how many were read
-	PhotoHash string    // identifies the photos, so that the same ones need no second run
-	Notes     []string  // remarks for the user, such as "several faces: the largest was taken"
+	ID         string    // the store's key: letters, digits, _ and -; empty before it is stored
+	Name       string    // a label for people
+	Word       string    // the placeholder, written <word> in prompts
+	Class      string    // the noun it is an instance of, such as "face"
+	Method     string    // what made it, such as "encoder"
+	BaseModel  string    // fingerprint of the model folder it is made for
+	Layout     string    // digest of the offsets layout that Coefficients or Offsets refer to
+	TextLayout string    // digest of the layout that TextOffsets refer to
+	Encoder    string    // fingerprint of the encoder; empty if none was used
+	Created    time.Time // kept in UTC
+	Photos     int       // how many were read
+	PhotoHash  string    // identifies the photos, so that the same ones need no second run
+	Notes      []string  // remarks for the user, such as "several faces: the largest was taken"
 
 	WordEmbeddings Embeddings
 	Coefficients   []float32 // over the encoder's learned basis
-	Offsets        []float32 // a tuned vector in the packed layout
+	Offsets        []float32 // in the packed layout: a tuned vector, or several end to end that are summed
+	TextOffsets    []float32 // the same for the text encoder, in TextLayout
 	Preview        []byte    // a thumbnail, JPEG or PNG
 }
 
@@ -86,7 +88,7 @@ func (c *Concept) Validate() error {
 		needed      bool
 	}{
 		{"method", c.Method, true}, {"base model", c.BaseModel, true}, {"layout", c.Layout, false},
-		{"encoder", c.Encoder, false}, {"photo hash", c.PhotoHash, false},
+		{"text layout", c.TextLayout, false}, {"encoder", c.Encoder, false}, {"photo hash", c.PhotoHash, false},
 	} {
 		if f.needed && f.value == "" {
 			return &InvalidError{f.name, "is missing"}
@@ -132,7 +134,7 @@ func (c *Concept) validateNotes() error {
 }
 
 func (c *Concept) validateNumbers() error {
-	if len(c.WordEmbeddings.Data)+len(c.Coefficients)+len(c.Offsets) == 0 {
+	if len(c.WordEmbeddings.Data)+len(c.Coefficients)+len(c.Offsets)+len(c.TextOffsets) == 0 {
 		return &InvalidError{"content", "is missing: it has no embeddings, coefficients or offsets"}
 	}
 	e := c.WordEmbeddings
@@ -149,10 +151,13 @@ func (c *Concept) validateNumbers() error {
 	if len(c.Coefficients)+len(c.Offsets) > 0 && c.Layout == "" {
 		return &InvalidError{"layout", "is missing: coefficients and offsets need one"}
 	}
+	if len(c.TextOffsets) > 0 && c.TextLayout == "" {
+		return &InvalidError{"text layout", "is missing: text offsets need one"}
+	}
 	for _, f := range []struct {
 		name string
 		data []float32
-	}{{"embeddings", e.Data}, {"coefficients", c.Coefficients}, {"offsets", c.Offsets}} {
+	}{{"embeddings", e.Data}, {"coefficients", c.Coefficients}, {"offsets", c.Offsets}, {"text offsets", c.TextOffsets}} {
 		if len(f.data) > MaxNumbers {
 			return &InvalidError{f.name, fmt.Sprintf("have %d numbers, more than %d", len(f.data), MaxNumbers)}
 		}

@@ -27,6 +27,7 @@ const (
 	tensorEmbeddings   = "word_embeddings"
 	tensorCoefficients = "coefficients"
 	tensorOffsets      = "offsets"
+	tensorTextOffsets  = "text_offsets"
 	tensorPreview      = "preview"
 )
 
@@ -95,6 +96,12 @@ func (c *Concept) encode() (map[string]safetensors.Tensor, map[string]string, er
 	if len(c.Offsets) > 0 {
 		tensors[tensorOffsets] = safetensors.F32(c.Offsets, len(c.Offsets))
 	}
+	if len(c.TextOffsets) > 0 {
+		tensors[tensorTextOffsets] = safetensors.F32(c.TextOffsets, len(c.TextOffsets))
+	}
+	if c.TextLayout != "" { // absent from the files of concepts that have none
+		meta["text_layout"] = c.TextLayout
+	}
 	if len(c.Preview) > 0 {
 		tensors[tensorPreview] = safetensors.U8(c.Preview, len(c.Preview))
 	}
@@ -116,6 +123,16 @@ func checksum(tensors map[string]safetensors.Tensor, meta map[string]string) str
 		h.Write(t.Data)
 	}
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// IsFile tells whether the file at path is a concept, as far as its header says.
+func IsFile(path string) bool {
+	file, err := safetensors.Open(path)
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	return file.Metadata()["format"] == formatName
 }
 
 // Read opens a concept file. What is wrong with it is a *DamagedError.
@@ -179,7 +196,7 @@ func Unmarshal(data []byte) (*Concept, error) {
 func decode(tensors map[string]safetensors.Tensor, meta map[string]string) (*Concept, error) {
 	c := &Concept{
 		ID: meta["id"], Name: meta["name"], Word: meta["word"], Class: meta["class"], Method: meta["method"],
-		BaseModel: meta["base_model"], Layout: meta["layout"], Encoder: meta["encoder"], PhotoHash: meta["photo_hash"],
+		BaseModel: meta["base_model"], Layout: meta["layout"], TextLayout: meta["text_layout"], Encoder: meta["encoder"], PhotoHash: meta["photo_hash"],
 	}
 	var err error
 	if c.Created, err = time.Parse(time.RFC3339Nano, meta["created"]); err != nil {
@@ -226,6 +243,8 @@ func (c *Concept) setTensor(name string, t safetensors.Tensor) error {
 		c.Coefficients = values
 	case tensorOffsets:
 		c.Offsets = values
+	case tensorTextOffsets:
+		c.TextOffsets = values
 	default:
 		return &InvalidError{name, "is an unknown tensor"}
 	}

@@ -8,16 +8,30 @@ import (
 	"likeness/models/op"
 )
 
-// Concept makes the adapter a concept of the base: its deltas as offsets of the layout (see Pack), its word's vectors as differences to
-// the class noun's. The text encoder's deltas are not in it.
-func (a *Adapter) Concept(base *Base, layout *op.Layout) (*concept.Concept, error) {
+// MethodLoRA is the method of a concept that was a published LoRA, which acts on the negative prompt as well.
+const MethodLoRA = "lora"
+
+// Concept makes the adapter a concept of the base: its deltas as offsets of the layouts of the UNet and the text encoder (see Pack), its
+// word's vectors as differences to the class noun's. A layout that it does not need may be nil.
+func (a *Adapter) Concept(base *Base, unet, text *op.Layout) (*concept.Concept, error) {
 	c := &concept.Concept{Word: a.Word, Class: a.Class, Method: string(a.Format), BaseModel: base.Fingerprint, Created: time.Now().UTC()}
-	if len(a.UNet) > 0 {
+	if a.Format == Kohya || a.Format == Diffusers {
+		c.Method = MethodLoRA
+	}
+	for _, p := range []struct {
+		layout  *op.Layout
+		deltas  map[string]Delta
+		offsets *[]float32
+		digest  *string
+	}{{unet, a.UNet, &c.Offsets, &c.Layout}, {text, a.Text, &c.TextOffsets, &c.TextLayout}} {
+		if len(p.deltas) == 0 {
+			continue
+		}
 		var err error
-		if c.Offsets, err = Pack(layout, a.UNet); err != nil {
+		if *p.offsets, err = Pack(p.layout, p.deltas); err != nil {
 			return nil, err
 		}
-		c.Layout = layout.Digest()
+		*p.digest = p.layout.Digest()
 	}
 	if len(a.Embeddings) > 0 {
 		n := len(a.Embeddings) / base.TextWidth
@@ -44,6 +58,8 @@ func FromConcept(c *concept.Concept, layout *op.Layout, offsets []float32, base 
 	}
 	e := c.WordEmbeddings
 	switch {
+	case len(c.TextOffsets) > 0:
+		return nil, fmt.Errorf("concept <%s>: it was a LoRA on the text encoder too: export the file that it was read from", c.Word)
 	case len(e.Data) == 0:
 		return a, nil
 	case e.Layers > 1:

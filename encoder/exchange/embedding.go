@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 )
@@ -52,9 +53,10 @@ func (r *reader) readWord(key string) {
 		r.problem(key, "the word has %d vectors, more than %d", n, maxVectors)
 		return
 	}
-	if key != paramsKey && r.file.Metadata()[metaWord] == "" {
+	if key != paramsKey {
 		r.adapter.Word = wordOf(key)
 	}
+	r.adapter.Class = cmp.Or(r.file.Metadata()[metaClass], DefaultClass)
 	r.adapter.Embeddings = values
 }
 

@@ -30,8 +30,8 @@ type Delta struct {
 // Adapter is what one file holds.
 type Adapter struct {
 	Format     Format           // of the file it was read from; empty for a concept's
-	Word       string           // its placeholder word
-	Class      string           // the noun that the word is an instance of
+	Word       string           // its placeholder word; without Embeddings, the file's name
+	Class      string           // the noun that the word is an instance of; empty without Embeddings
 	Embeddings []float32        // the word's vectors themselves, [n, text width]; nil: it has no word of its own
 	UNet, Text map[string]Delta // by the dotted path of the layer
 }

@@ -261,7 +261,7 @@ func TestGoldenWord(t *testing.T) {
 			t.Fatalf("%s is read as %s of <%s>", c.file, a.Format, a.Word)
 		}
 		a.Class = c.class
-		made, err := a.Concept(base, layout)
+		made, err := a.Concept(base, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,7 +54,7 @@ func Pack(layout *op.Layout, deltas map[string]Delta) ([]float32, error) {
 
 // Unpack is the reverse of Pack. Rows whose up half is zero change nothing and are left out, as are layers that have no others.
 func Unpack(layout *op.Layout, packed []float32) (map[string]Delta, error) {
-	if size := layout.Size(); len(packed)%size != 0 {
+	if size := layout.Size(); size == 0 || len(packed)%size != 0 {
 		return nil, fmt.Errorf("%d offsets are no multiple of the layout's %d", len(packed), size)
 	}
 	deltas := map[string]Delta{}

@@ -42,10 +42,7 @@ func Read(path string, base *Base) (*Adapter, error) {
 		return nil, err
 	}
 	defer file.Close()
-	r := &reader{file: file, base: base, adapter: &Adapter{Word: wordOf(path), Class: DefaultClass}}
-	if meta := file.Metadata(); meta[metaWord] != "" && meta[metaClass] != "" {
-		r.adapter.Word, r.adapter.Class = wordOf(meta[metaWord]), meta[metaClass]
-	}
+	r := &reader{file: file, base: base, adapter: &Adapter{Word: wordOf(path)}}
 	keys := file.Names()
 	r.adapter.Format = format(keys)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -38,6 +39,20 @@ func NewLayout(rank int, targets []Target) (*Layout, error) {
 		l.size += rank * (t.In + t.Out)
 	}
 	return l, nil
+}
+
+// With returns the layout of the same rank with more targets; those that l has already are left as they are, and must have its sizes.
+func (l *Layout) With(targets ...Target) (*Layout, error) {
+	all := l.Targets()
+	for _, t := range targets {
+		i := slices.IndexFunc(all, func(own Target) bool { return own.Path == t.Path })
+		if i < 0 {
+			all = append(all, t)
+		} else if all[i] != t {
+			return nil, fmt.Errorf("offset target %s: is [%d, %d] here and [%d, %d] there", t.Path, all[i].Out, all[i].In, t.Out, t.In)
+		}
+	}
+	return NewLayout(l.Rank, all)
 }
 
 // Size is the length of a sample's packed offsets, in floats.

@@ -228,3 +228,18 @@ func TestArrayCheck(t *testing.T) {
 		}
 	}
 }
+
+func TestLayoutWith(t *testing.T) {
+	a, b := op.Target{Path: "a", In: 2, Out: 3}, op.Target{Path: "b", In: 4, Out: 5}
+	l, err := op.NewLayout(2, []op.Target{b})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wide, err := l.With(b, a, a)
+	if err != nil || wide.Rank != 2 || wide.Size() != 2*(5+9) || !slices.Equal(wide.Targets(), []op.Target{a, b}) {
+		t.Fatal(wide, err)
+	}
+	if _, err := l.With(op.Target{Path: "b", In: 5, Out: 4}); err == nil || !strings.Contains(err.Error(), "b") {
+		t.Errorf("a target of other sizes: %v", err)
+	}
+}

@@ -71,10 +71,10 @@ func (d *Defaults) check(m *Model) error {
 }
 
 // Subject is a concept as one request uses it. Its word, in angle brackets, is in the request's prompt; one without word embeddings need
-// not be named, and where it is, its class noun stands for it.
+// not be named, and where it is, its class noun, or nothing, stands for it.
 type Subject struct {
 	Word           string    // without the brackets
-	Class          string    // the noun it is an instance of
+	Class          string    // the noun it is an instance of; may be empty without word embeddings
 	WordEmbeddings []float32 // [n, D] residuals to the class word's embedding, or nil
 	Offsets        []float32 // packed by the model's Layout, or nil; several vectors end to end are summed
 	TextOffsets    []float32 // the same for the text encoder, packed by TextLayout

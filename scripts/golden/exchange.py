@@ -161,6 +161,16 @@ def lora(io, expected):
             print(path.name, f"changes noise_pred by {change:.2f}, last_hidden_state by {text:.2f} of their deviations")
 
 
+def pictures(expected):
+    """Final latents of 5 steps with a LoRA of both networks, without guidance and with it."""
+    pipe = pipeline()
+    pipe.load_lora_weights(DATA, weight_name="kohya_a.safetensors")
+    for name, scale in (("latents", 1.0), ("latents_guided", 7.5)):
+        g = torch.Generator().manual_seed(3)
+        out = pipe(PROMPT, num_inference_steps=5, guidance_scale=scale, generator=g, height=64, width=64, output_type="latent")
+        expected[f"{name}_kohya_a"] = out.images
+
+
 def words(expected):
     g = torch.Generator().manual_seed(9)
     one, two = torch.randn(16, generator=g), torch.randn(2, 16, generator=g)
@@ -181,6 +191,7 @@ def make():
     expected = dict(io)
     expected["noise_pred"], expected["last_hidden_state"] = outputs(pipe, io)
     lora(io, expected)
+    pictures(expected)
     words(expected)
     save_file({k: v.contiguous() for k, v in expected.items()}, DATA / "expected.safetensors")
     for path in DATA.iterdir():

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"fmt"
+
+	"likeness/encoder/concept"
+	"likeness/encoder/exchange"
+)
+
+// conceptFile is a file of a subject: a concept of our own, or a published adapter.
+type conceptFile struct {
+	path    string
+	scale   float64
+	concept *concept.Concept  // nil before an adapter is made one
+	adapter *exchange.Adapter // nil for our own
+}
+
+// conceptFiles are the files that one command reads for one model folder.
+type conceptFiles struct {
+	folder string
+	base   *exchange.Base // once an adapter needed it
+	files  []*conceptFile
+}
+
+// read reads FILE[:SCALE].
+func (f *conceptFiles) read(argument string) (*conceptFile, error) {
+	path, scale, err := splitScale(argument)
+	if err != nil {
+		return nil, err
+	}
+	file := &conceptFile{path: path, scale: scale}
+	if concept.IsFile(path) {
+		file.concept, err = concept.Read(path)
+	} else if err = f.openBase(); err == nil {
+		file.adapter, err = exchange.Read(path, f.base)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.files = append(f.files, file)
+	return file, nil
+}
+
+func (f *conceptFiles) openBase() (err error) {
+	if f.base == nil {
+		f.base, err = exchange.OpenBase(f.folder)
+	}
+	return err
+}
+
+// adapters are the published files.
+func (f *conceptFiles) adapters() []*exchange.Adapter {
+	var all []*exchange.Adapter
+	for _, file := range f.files {
+		if file.adapter != nil {
+			all = append(all, file.adapter)
+		}
+	}
+	return all
+}
+
+// complete makes every adapter a concept of the open model.
+func (f *conceptFiles) complete(m *model) error {
+	for _, file := range f.files {
+		if file.adapter == nil {
+			continue
+		}
+		var err error
+		if file.concept, err = file.adapter.Concept(f.base, m.base.Layout, m.base.TextLayout); err != nil {
+			return fmt.Errorf("%s: %w", file.path, err)
+		}
+	}
+	return nil
+}
+
+// describe says in a line what was found in a file.
+func (f *conceptFiles) describe(file *conceptFile) string {
+	if file.adapter != nil {
+		return file.path + ": " + file.adapter.Describe(f.base.TextWidth)
+	}
+	c := file.concept
+	s := fmt.Sprintf("%s: concept <%s>, a %s, made by %s: %d vectors", file.path, c.Word, c.Class, c.Method, c.WordEmbeddings.Vectors)
+	if n := len(c.Coefficients); n > 0 {
+		s += fmt.Sprintf(", %d coefficients", n)
+	}
+	if n := len(c.Offsets); n > 0 {
+		s += fmt.Sprintf(", %d offsets", n)
+	}
+	return s
+}
+
+// Close releases the model folder.
+func (f *conceptFiles) Close() error {
+	if f.base == nil {
+		return nil
+	}
+	return f.base.Close()
+}
