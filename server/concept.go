@@ -75,8 +75,12 @@ func (f *conceptFiles) complete(m *model) error {
 
 // describe says in a line what was found in a file.
 func (f *conceptFiles) describe(file *conceptFile) string {
-	if file.adapter != nil {
-		return file.path + ": " + file.adapter.Describe(f.base.TextWidth)
+	if a := file.adapter; a != nil {
+		s := file.path + ": " + a.Describe(f.base.TextWidth)
+		if len(a.Embeddings) == 0 {
+			s += fmt.Sprintf("; prompts may name it, as <%s:0.8>", a.Word)
+		}
+		return s
 	}
 	c := file.concept
 	s := fmt.Sprintf("%s: concept <%s>, a %s, made by %s: %d vectors", file.path, c.Word, c.Class, c.Method, c.WordEmbeddings.Vectors)

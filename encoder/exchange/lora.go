@@ -160,6 +160,9 @@ func (r *reader) scale(l *layer, rank int, alphas alphas) (float32, bool) {
 	if key == "" {
 		return alphas.scale(l.component, l.path, rank), true
 	}
+	if whole, _, err := r.file.Int64(key); err == nil && len(whole) == 1 { // some trainers write an integer
+		return float32(whole[0]) / float32(rank), true
+	}
 	values, _, ok := r.values(key)
 	if ok && len(values) != 1 {
 		r.problem(key, "alpha is one number, not %d", len(values))

@@ -195,6 +195,21 @@ func TestBesides(t *testing.T) {
 	}
 }
 
+// Alpha is a number of any type.
+func TestAlpha(t *testing.T) {
+	base := openBase(t)
+	for _, alpha := range []safetensors.Tensor{safetensors.F32([]float32{6}), safetensors.BF16([]float32{6}, 1), safetensors.I64([]int64{6})} {
+		path := filepath.Join(t.TempDir(), "lora.safetensors")
+		up := safetensors.F32(append([]float32{2}, make([]float32, 15)...), 8, 2)
+		if err := safetensors.Write(path, with(map[string]safetensors.Tensor{flatQuery + ".alpha": alpha, flatQuery + ".lora_up.weight": up}), nil); err != nil {
+			t.Fatal(err)
+		}
+		if a, err := Read(path, base); err != nil || a.UNet[query].Up[0] != 6 {
+			t.Errorf("%s: %v, %v", alpha.DType, a, err)
+		}
+	}
+}
+
 // Layers that a layout lacks are all named; rows that change nothing are not unpacked.
 func TestPack(t *testing.T) {
 	layout, err := op.NewLayout(2, []op.Target{{Path: "a", In: 2, Out: 1}, {Path: "b", In: 1, Out: 2}})

@@ -8,7 +8,11 @@ import (
 
 // everywhere are the subjects whose offsets act on the negative prompt too, without their words.
 func (r Request) everywhere() []Subject {
-	return slices.DeleteFunc(slices.Clone(r.Subjects), func(s Subject) bool { return !s.Everywhere })
+	subjects := slices.DeleteFunc(slices.Clone(r.Subjects), func(s Subject) bool { return !s.Everywhere })
+	for i := range subjects {
+		subjects[i].WordEmbeddings = nil
+	}
+	return subjects
 }
 
 // elsewhere are the others.
