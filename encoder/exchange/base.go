@@ -17,8 +17,9 @@ const tokenTable = "text_model.embeddings.token_embedding.weight"
 type Base struct {
 	Fingerprint string
 	TextWidth   int              // of a word embedding
-	UNet, Text  map[string][]int // weight shapes by the dotted path of the layer
+	UNet, Text  map[string][]int // weight shapes of the blocks' layers, by dotted path
 
+	isSDXL    bool // which adds picture size and pooled text to the time embedding
 	folder    *checkpoint.Folder
 	tokenizer *tokenizer.Tokenizer
 	table     []float32 // [vocabulary, TextWidth], once it has been read
@@ -38,17 +39,26 @@ func OpenBase(dir string) (*Base, error) {
 }
 
 func (b *Base) read() (err error) {
-	if b.UNet, err = b.shapes(checkpoint.UNet); err != nil {
+	if b.UNet, err = b.shapes(checkpoint.UNet, "down_blocks.", "mid_block.", "up_blocks."); err != nil {
 		return err
 	}
-	if b.Text, err = b.shapes(checkpoint.TextEncoder); err != nil {
+	if b.Text, err = b.shapes(checkpoint.TextEncoder, "text_model.encoder.layers."); err != nil {
 		return err
 	}
-	table := b.Text[strings.TrimSuffix(tokenTable, ".weight")]
-	if len(table) != 2 {
-		return fmt.Errorf("%s: the text encoder has no %s", b.folder.Path(), tokenTable)
+	denoiser, err := b.folder.Component(checkpoint.UNet)
+	if err != nil {
+		return err
 	}
-	b.TextWidth = table[1]
+	_, b.isSDXL = denoiser.Info("add_embedding.linear_1.weight")
+	text, err := b.folder.Component(checkpoint.TextEncoder)
+	if err != nil {
+		return err
+	}
+	table, ok := text.Info(tokenTable)
+	if !ok || len(table.Shape) != 2 {
+		return fmt.Errorf("%s: no table %s", text.Path(), tokenTable)
+	}
+	b.TextWidth = table.Shape[1]
 	if b.Fingerprint, err = b.folder.Fingerprint(); err != nil {
 		return err
 	}
@@ -56,23 +66,22 @@ func (b *Base) read() (err error) {
 	return err
 }
 
-func (b *Base) shapes(name string) (map[string][]int, error) {
+// shapes are those of the weights in a component's blocks. Offsets reach no others: those of time and words read no sequence.
+func (b *Base) shapes(name string, blocks ...string) (map[string][]int, error) {
 	c, err := b.folder.Component(name)
 	if err != nil {
 		return nil, err
 	}
 	shapes := map[string][]int{}
 	for _, weight := range c.Names() {
-		if path, ok := strings.CutSuffix(weight, ".weight"); ok {
+		path, ok := strings.CutSuffix(weight, ".weight")
+		if ok && slices.ContainsFunc(blocks, func(block string) bool { return strings.HasPrefix(path, block) }) {
 			info, _ := c.Info(weight)
 			shapes[path] = info.Shape
 		}
 	}
 	return shapes, nil
 }
-
-// isSDXL tells whether the base is of the SDXL family, which adds picture size and pooled text to the time embedding.
-func (b *Base) isSDXL() bool { return b.UNet["add_embedding.linear_1"] != nil }
 
 // classEmbeddings are the token embeddings of the noun at a concept's n slots, [n, TextWidth], as the text encoder reads them there.
 func (b *Base) classEmbeddings(word, class string, n int) ([]float32, error) {
@@ -92,6 +101,9 @@ func (b *Base) classEmbeddings(word, class string, n int) ([]float32, error) {
 	rows := make([]float32, n*b.TextWidth)
 	for _, slot := range encoding.Slots {
 		id := int(encoding.IDs[slot.Position])
+		if (id+1)*b.TextWidth > len(b.table) {
+			return nil, fmt.Errorf("%s: the tokenizer's token %d is not in the text encoder's table", b.folder.Path(), id)
+		}
 		copy(rows[slot.Vector*b.TextWidth:], b.table[id*b.TextWidth:][:b.TextWidth])
 	}
 	return rows, nil

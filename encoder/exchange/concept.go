@@ -56,6 +56,11 @@ func FromConcept(c *concept.Concept, layout *op.Layout, offsets []float32, base 
 			return nil, fmt.Errorf("concept <%s>: %w", c.Word, err)
 		}
 	}
+	for path := range a.UNet {
+		if base.UNet[path] == nil {
+			return nil, fmt.Errorf("concept <%s>: it changes %s, which is no layer of the base model's blocks", c.Word, path)
+		}
+	}
 	e := c.WordEmbeddings
 	switch {
 	case len(c.TextOffsets) > 0:

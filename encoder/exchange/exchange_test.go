@@ -1,8 +1,10 @@
 package exchange
 
 import (
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -241,6 +243,49 @@ func TestGoldenMerged(t *testing.T) {
 		}
 		g.close(t, noise(t, base, g, 1, nil, merged, cfg), "noise_pred_"+name)
 	}
+}
+
+// Offsets reach every layer that a file may change: they do what the same change of the weights does.
+func TestEveryLayer(t *testing.T) {
+	base, g := openBase(t), openGolden(t)
+	config, all := weights(t, base, checkpoint.UNet)
+	cfg, err := unet.ParseConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := noise(t, base, g, 1, nil, all, cfg)
+	for path, shape := range base.UNet {
+		in, out, ok := width(shape)
+		if !ok {
+			continue
+		}
+		d := Delta{In: in, Out: out, Rank: 1, Down: make([]float32, in), Up: make([]float32, out)}
+		for i := range d.Down {
+			d.Down[i] = 0.5 * float32(math.Sin(float64(i*i)+1))
+		}
+		for i := range d.Up {
+			d.Up[i] = 0.5 * float32(math.Cos(float64(i*i)))
+		}
+		changed := maps.Clone(all)
+		values := slices.Clone(all[path+".weight"].F32)
+		d.addTo(values)
+		changed[path+".weight"] = op.Floats(values, shape...)
+		want := noise(t, base, g, 1, nil, changed, cfg)
+		got := noise(t, base, g, 1, map[string]Delta{path: d}, all, cfg)
+		if !apart(want, plain, 1e-5) || apart(want, got, 1e-5) {
+			t.Errorf("%s: offsets do not do what the weight does", path)
+		}
+	}
+}
+
+// apart tells whether two slices differ by more than d anywhere.
+func apart(a, b []float32, d float64) bool {
+	for i := range a {
+		if !(math.Abs(float64(a[i])-float64(b[i])) <= d) {
+			return true
+		}
+	}
+	return false
 }
 
 // A textual-inversion embedding, as a difference to any noun, makes the text states that it makes in diffusers.

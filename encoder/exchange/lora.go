@@ -49,7 +49,7 @@ func (r *reader) readLoRA() {
 
 // isForAnother reports a file of the SDXL family for a base that is not of it.
 func (r *reader) isForAnother() bool {
-	if r.base.isSDXL() {
+	if r.base.isSDXL {
 		return false
 	}
 	const reason = "this is a LoRA for SDXL, and the base model is not"
@@ -86,7 +86,7 @@ func (r *reader) layers() []*layer {
 		}
 		c, path := names.resolve(name)
 		if path == "" {
-			r.problem(key, "the base model has no such layer")
+			r.problem(key, "the base model has no such layer in its blocks")
 			continue
 		}
 		id := string(c) + " " + path

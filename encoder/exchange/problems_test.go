@@ -55,6 +55,7 @@ func TestProblems(t *testing.T) {
 		"numbered":          {tensors{"unet:0:up": zeros(8, 2)}, []string{"cloneofsimo", "unet:0:up"}},
 		"ip-adapter":        {tensors{"ip_adapter.1.to_k_ip.weight": zeros(8, 2)}, []string{"IP-Adapter", "ip_adapter.1"}},
 		"layers it has not": {with(pair("lora_unet_x", ".lora_down.weight", ".lora_up.weight")), []string{"no such layer", "lora_unet_x.lora_down.weight", "lora_unet_x.lora_up.weight"}},
+		"token table":       {pair("lora_te_text_model_embeddings_token_embedding", ".lora_down.weight", ".lora_up.weight"), []string{"no such layer", "token_embedding"}},
 		"another name":      {with(tensors{flatQuery + ".magic": zeros(1)}), []string{"no LoRA has", flatQuery + ".magic"}},
 		"another convolution": {pair("lora_unet_down_blocks_0_resnets_0_conv1", ".lora_down.weight", ".lora_up.weight"),
 			[]string{"[8 8 3 3]", "1×1", "lora_unet_down_blocks_0_resnets_0_conv1.lora_down.weight"}},
@@ -79,7 +80,7 @@ func TestProblems(t *testing.T) {
 		"long word":        {tensors{"<a>": zeros(100, 16)}, []string{"<a>", "100 vectors"}},
 		"bundled for sdxl": {with(tensors{"bundle_emb.ann.clip_g": zeros(16)}), []string{"bundle_emb.ann.clip_g"}},
 		"several": {with(tensors{"lora_unet_x.alpha": zeros(), "junk": zeros(1), "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": zeros(2, 16)}),
-			[]string{"no such layer: lora_unet_x.alpha", "junk", "other half", "mlp_fc1"}},
+			[]string{"no such layer in its blocks: lora_unet_x.alpha", "junk", "other half", "mlp_fc1"}},
 	} {
 		path := filepath.Join(t.TempDir(), "bad.safetensors")
 		if err := safetensors.Write(path, c.tensors, nil); err != nil {
@@ -239,4 +240,35 @@ func TestPack(t *testing.T) {
 	if _, err := Unpack(layout, make([]float32, 3)); err == nil {
 		t.Error("three values were unpacked")
 	}
+}
+
+func FuzzRead(f *testing.F) {
+	base, err := OpenBase(tinySD)
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer base.Close()
+	for _, tensors := range []map[string]safetensors.Tensor{with(map[string]safetensors.Tensor{flatQuery + ".alpha": zeros()}),
+		pair("unet."+query, ".lora_A.weight", ".lora_B.weight"), {"<a>": zeros(2, 16)}, {"bundle_emb.a.clip_l": zeros(16), "x.lora_A.weight": zeros(2, 2)}} {
+		data, err := safetensors.Marshal(tensors, map[string]string{"lora_adapter_metadata": `{"unet.r": 2, "unet.lora_alpha": 3, "unet.alpha_pattern": {"to_q": 4}}`})
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		path := filepath.Join(t.TempDir(), "x.safetensors")
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		a, err := Read(path, base)
+		if err != nil {
+			return
+		}
+		for _, d := range a.UNet {
+			if d.Rank < 1 || len(d.Down) != d.Rank*d.In || len(d.Up) != d.Rank*d.Out {
+				t.Errorf("a delta [%d, %d] of rank %d has halves of %d and %d values", d.Out, d.In, d.Rank, len(d.Down), len(d.Up))
+			}
+		}
+	})
 }
