@@ -112,15 +112,6 @@ func (b *Base) classEmbeddings(word, class string, n int) ([]float32, error) {
 // Close releases the folder.
 func (b *Base) Close() error { return b.folder.Close() }
 
-// flattened maps each path with "_" for "." to the path: kohya's names.
-func flattened(shapes map[string][]int) map[string]string {
-	flat := map[string]string{}
-	for path := range shapes {
-		flat[strings.ReplaceAll(path, ".", "_")] = path
-	}
-	return flat
-}
-
 // width is what a layer of the weight shape reads and writes; ok is false for anything but a linear layer and a 1×1 convolution.
 func width(shape []int) (in, out int, ok bool) {
 	if len(shape) != 2 && !(len(shape) == 4 && slices.Equal(shape[2:], []int{1, 1})) {

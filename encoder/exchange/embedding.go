@@ -18,7 +18,7 @@ func (r *reader) readEmbedding() {
 	for _, key := range keys {
 		switch {
 		case key == "clip_l" || key == "clip_g":
-			r.problem(key, "the word is for the two text encoders of SDXL, the base model has one")
+			r.problem(key, "words for the two text encoders of SDXL are not served")
 		case perLayer.MatchString(key):
 			r.problem(key, "the word has a vector for each layer (XTI), which is not served")
 		}

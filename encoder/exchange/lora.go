@@ -79,6 +79,10 @@ func (r *reader) layers() []*layer {
 			r.readBundled(key, bundled)
 			continue
 		}
+		if inSecondText(key) {
+			r.problem(key, "offsets do not reach SDXL's second text encoder")
+			continue
+		}
 		name, p, ok := split(key)
 		if !ok {
 			r.problem(key, "no LoRA has a tensor of this name")

@@ -19,13 +19,6 @@ const (
 	inText component = "text_encoder"
 )
 
-// place is what a LoRA file's key means.
-type place struct {
-	component component
-	path      string // dotted
-	part      part
-}
-
 // endings are the spellings of a layer's tensors: sd-scripts, PEFT, diffusers' training scripts, diffusers' old attention processors.
 var endings = []struct {
 	end  string
@@ -107,14 +100,34 @@ func isSDXL(key string) bool {
 	return false
 }
 
-// names resolves the keys of LoRA files against a base.
-type names struct {
-	base             *Base
-	flatUNet, flatTE map[string]string
+// inSecondText tells whether the key belongs to SDXL's second text encoder.
+func inSecondText(key string) bool {
+	return strings.HasPrefix(key, "lora_te2_") || strings.HasPrefix(key, "text_encoder_2.")
 }
 
+// names resolves the keys of LoRA files against a base.
+type names struct {
+	base  *Base
+	kohya map[string]place // by kohya's name
+}
+
+// place is a layer of the base.
+type place struct {
+	component component
+	path      string
+}
+
+// newNames knows both of kohya's names of an SDXL layer: some trainers keep diffusers' there too.
 func newNames(b *Base) names {
-	return names{b, flattened(b.UNet), flattened(b.Text)}
+	n := names{b, map[string]place{}}
+	for path := range b.UNet {
+		n.kohya["lora_unet_"+strings.ReplaceAll(path, ".", "_")] = place{inUNet, path}
+		n.kohya[b.kohyaName(inUNet, path)] = place{inUNet, path}
+	}
+	for path := range b.Text {
+		n.kohya[b.kohyaName(inText, path)] = place{inText, path}
+	}
+	return n
 }
 
 // split takes a key apart into the layer's name as it is spelled and the part; ok is false where it is no LoRA's.
@@ -129,11 +142,8 @@ func split(key string) (layer string, p part, ok bool) {
 
 // resolve finds the layer that the name means; the path is empty where the base has none.
 func (n names) resolve(layer string) (c component, path string) {
-	if flat, ok := strings.CutPrefix(layer, "lora_unet_"); ok {
-		return inUNet, n.flatUNet[flat]
-	}
-	if flat, ok := strings.CutPrefix(layer, "lora_te_"); ok {
-		return inText, n.flatTE[flat]
+	if strings.HasPrefix(layer, "lora_") {
+		return n.kohya[layer].component, n.kohya[layer].path
 	}
 	layer = strings.TrimPrefix(layer, "base_model.model.")
 	if i := strings.Index(layer, ".processor."); i >= 0 {

@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"encoding/json"
 	"errors"
 	"math"
 	"os"
@@ -239,6 +240,38 @@ func TestPack(t *testing.T) {
 	}
 	if _, err := Unpack(layout, make([]float32, 3)); err == nil {
 		t.Error("three values were unpacked")
+	}
+}
+
+// SDXL's layers are found by the names of kohya's files as diffusers finds them, on a base of that family alone.
+func TestSDXLNames(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join("testdata", "sdxl_names.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want map[string]string
+	if err := json.Unmarshal(data, &want); err != nil {
+		t.Fatal(err)
+	}
+	base := &Base{isSDXL: true, UNet: map[string][]int{"down_blocks.0.resnets.0.conv1": {4, 4, 3, 3}, "down_blocks.0.resnets.1.conv1": {4, 4, 3, 3}},
+		Text: map[string][]int{"text_model.encoder.layers.0.mlp.fc1": {8, 4}}}
+	for _, path := range want {
+		base.UNet[path] = []int{4, 4}
+	}
+	if len(base.UNet) != len(want)+2 {
+		t.Fatalf("%d names of %d layers", len(want), len(base.UNet)-2)
+	}
+	n := newNames(base)
+	for name, path := range want {
+		if c, got := n.resolve(name); c != inUNet || got != path {
+			t.Errorf("%s is %s %s, want %s", name, c, got, path)
+		}
+		if got := base.kohyaName(inUNet, path); got != name {
+			t.Errorf("%s is written as %s, want %s", path, got, name)
+		}
+	}
+	if c, got := n.resolve("lora_te1_text_model_encoder_layers_0_mlp_fc1"); c != inText || got != "text_model.encoder.layers.0.mlp.fc1" {
+		t.Errorf("the first text encoder's layer is %s %s", c, got)
 	}
 }
 

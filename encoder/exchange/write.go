@@ -26,6 +26,9 @@ func (a *Adapter) Write(path string, f Format, base *Base) error {
 		tensors = a.diffusers(base)
 	case Embedding:
 		n := len(a.Embeddings) / base.TextWidth
+		if base.isSDXL {
+			return fmt.Errorf("<%s>: a word for SDXL is one for each of its two text encoders, which concepts do not have", a.Word)
+		}
 		if n == 0 {
 			return fmt.Errorf("<%s> has no word of its own: export it as %s, %s or %s", a.Word, Kohya, Diffusers, Merged)
 		}
@@ -70,7 +73,7 @@ func (a *Adapter) kohya(base *Base, meta map[string]string) map[string]safetenso
 	highest := 0
 	a.each(base, func(_ component, _ string, d Delta, _ []int) { highest = max(highest, d.Rank) })
 	a.each(base, func(c component, path string, d Delta, shape []int) {
-		name := map[component]string{inUNet: "lora_unet_", inText: "lora_te_"}[c] + strings.ReplaceAll(path, ".", "_")
+		name := base.kohyaName(c, path)
 		d = d.scaled(float32(d.Rank) / float32(highest))
 		tensors[name+".lora_down.weight"], tensors[name+".lora_up.weight"] = d.halves(shape)
 		tensors[name+".alpha"] = safetensors.F32([]float32{float32(highest)})

@@ -11,10 +11,12 @@ import json
 import subprocess
 import sys
 import tempfile
+import types
 from pathlib import Path
 
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers, _maybe_map_sgm_blocks_to_diffusers
 from models import MODELS
 from safetensors.torch import load_file, save_file
 
@@ -171,6 +173,27 @@ def pictures(expected):
         expected[f"{name}_kohya_a"] = out.images
 
 
+def sdxl_names():
+    """Names of some of SDXL's layers in kohya's files, and the paths diffusers finds for them."""
+    layers = [("input_blocks_4_1", 2), ("input_blocks_5_1", 2), ("input_blocks_7_1", 10), ("input_blocks_8_1", 10), ("middle_block_1", 10)]
+    layers += [(f"output_blocks_{i}_1", 10 if i < 3 else 2) for i in range(6)]
+    names = [f"{block}_{end}" for block, _ in layers for end in ("proj_in", "proj_out")]
+    names += [f"{block}_transformer_blocks_{depth - 1}_{end}" for block, depth in layers for end in ("attn1_to_q", "attn2_to_out_0", "ff_net_0_proj")]
+    names += ["middle_block_0_emb_layers_1", "middle_block_2_emb_layers_1", "input_blocks_1_0_emb_layers_1", "input_blocks_4_0_skip_connection"]
+    names += ["output_blocks_8_0_emb_layers_1", "output_blocks_8_0_skip_connection"]
+    keys = {f"lora_unet_{name}.{half}.weight": name for name in names for half in ("lora_down", "lora_up")}
+    config = types.SimpleNamespace(layers_per_block=2)
+    found = {}
+    for name in names:
+        pair = {k: torch.zeros(1, 1) for k, n in keys.items() if n == name}
+        mapped, _ = _convert_non_diffusers_lora_to_diffusers(_maybe_map_sgm_blocks_to_diffusers(pair, config))
+        (down,) = (k for k in mapped if ".down." in k or "lora_A" in k)
+        path = down.removeprefix("unet.").replace(".processor.", ".").replace("_lora.down.weight", "")
+        path = path.removesuffix(".lora.down.weight").removesuffix(".lora_A.weight")
+        found["lora_unet_" + name] = path + ".0" if path.endswith("to_out") else path
+    (DATA / "sdxl_names.json").write_text(json.dumps(found, indent=1) + "\n")
+
+
 def words(expected):
     g = torch.Generator().manual_seed(9)
     one, two = torch.randn(16, generator=g), torch.randn(2, 16, generator=g)
@@ -193,6 +216,7 @@ def make():
     lora(io, expected)
     pictures(expected)
     words(expected)
+    sdxl_names()
     save_file({k: v.contiguous() for k, v in expected.items()}, DATA / "expected.safetensors")
     for path in DATA.iterdir():
         path.chmod(0o644)
