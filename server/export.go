@@ -48,7 +48,7 @@ func (c *exportCommand) Run(context.Context) error {
 		return fmt.Errorf("%s: %w", c.Concept, err)
 	}
 	fmt.Fprintf(os.Stderr, "%s: %s\n", c.Concept, adapter.Describe(base.TextWidth))
-	fmt.Fprintf(os.Stderr, "%s: %s\n", c.Out, format)
+	fmt.Fprintf(os.Stderr, "%s: written in the format %s\n", c.Out, format)
 	if format == exchange.Embedding || len(adapter.Embeddings) == 0 {
 		return nil
 	}
