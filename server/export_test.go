@@ -96,6 +96,13 @@ func TestGenerateWithPublishedFiles(t *testing.T) {
 			t.Errorf("%s: the latents differ by %g from diffusers'", folder, d)
 		}
 	}
+	guided, _, err := expected.Float32("latents_guided_kohya_a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := furthest(guided, plainLatents(t, pack, "--prompt", "a photo of a cat", "--concept", lora, "--guidance-scale", "7.5")); d > 1e-2 {
+		t.Errorf("under guidance the latents differ by %g from diffusers'", d)
+	}
 	half := plainLatents(t, pack, "--prompt", "a photo of a cat", "--concept", lora+":0.5")
 	if d := furthest(half, want); d < 1e-2 {
 		t.Errorf("half the LoRA is %g from the whole", d)

@@ -31,7 +31,7 @@ type generateCommand struct {
 	Seed           *uint64  `help:"Of the first picture; the others count up. By default a random one, which is printed." placeholder:"NUMBER"`
 	Steps          int      `help:"Denoising steps; 0: the model's default." default:"0"`
 	GuidanceScale  float64  `help:"How closely the prompt is followed; 0: the model's default." default:"0"`
-	Scheduler      string   `help:"The sampler: ddim, euler or dpmsolver++, as the model knows them." placeholder:"NAME"`
+	Scheduler      string   `help:"The sampler, for example ddim, euler, unipc or dpmsolver++_karras (a wrong name lists all); by default the model's own." placeholder:"NAME"`
 	Size           string   `help:"Width and height in pixels, as 128x128; by default the model's own." placeholder:"WxH"`
 	N              int      `short:"n" help:"Pictures to make." default:"1"`
 	Out            string   `short:"o" help:"The PNG file; several pictures become out-1.png, out-2.png and so on." default:"out.png" placeholder:"FILE"`

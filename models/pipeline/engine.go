@@ -101,7 +101,7 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 // conditions returns the text states of each row that a sample of r takes up.
 func (e *Engine) conditions(ctx context.Context, r Request) (states [][]float32, truncated int, err error) {
 	if r.GuidanceScale > 1 {
-		negative, _, err := e.encodeText(ctx, "negative_prompt", r.NegativePrompt, nil)
+		negative, _, err := e.encodeText(ctx, "negative_prompt", r.NegativePrompt, r.everywhere())
 		if err != nil {
 			return nil, 0, err
 		}
@@ -220,14 +220,20 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	return noise, inputs, nil
 }
 
-// packOffsets is [rows, concepts, size]: the last row of a sample holds its subjects' offsets, all else is zero.
+// packOffsets is [rows, concepts, size]: every row of a sample holds its shared offsets, the last row the others too; all else is zero.
 func packOffsets(batch []*sample, rows, concepts, size int) op.Array {
 	packed := make([]float32, rows*concepts*size)
 	row := 0
 	for _, s := range batch {
-		row += s.rows()
-		for k, o := range s.offsets {
-			copy(packed[((row-1)*concepts+k)*size:], o)
+		for i := range s.rows() {
+			mine := s.offsets
+			if i < s.rows()-1 {
+				mine = mine[:s.shared]
+			}
+			for k, o := range mine {
+				copy(packed[(row*concepts+k)*size:], o)
+			}
+			row++
 		}
 	}
 	return op.Floats(packed, rows, concepts, size)

@@ -49,7 +49,11 @@ func (m *Model) newSample(ctx context.Context, r Request, states [][]float32) (*
 	s.shared = len(s.offsets)
 	s.offsets = append(s.offsets, offsetsOf(m.Layout, r.elsewhere(), unetOffsets)...)
 	s.latents = make([]float32, m.UNet.InChannels*s.h*s.w)
-	rng.NewCPU(r.Seed).Normal(s.latents)
+	generator := rng.NewCPU(r.Seed)
+	generator.Normal(s.latents)
+	if stochastic, ok := steps.(scheduler.Stochastic); ok {
+		stochastic.SetNoise(generator.Normal)
+	}
 	for i := range s.latents {
 		s.latents[i] *= float32(steps.InitNoiseSigma())
 	}
