@@ -98,17 +98,37 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 	}, nil
 }
 
-// conditions returns the text states of each row that a sample of r takes up.
-func (e *Engine) conditions(ctx context.Context, r Request) (states [][]float32, truncated int, err error) {
-	if r.GuidanceScale > 1 {
-		negative, _, err := e.encodeText(ctx, "negative_prompt", r.NegativePrompt, r.everywhere())
-		if err != nil {
+// conditions returns the text of each row that a sample of r takes up, both of one length, and how many tokens of the prompt did not fit.
+func (e *Engine) conditions(ctx context.Context, r Request) (rows [][]float32, truncated int, err error) {
+	m := e.model
+	prompt, err := m.read("prompt", r.Prompt, r.Subjects)
+	if err != nil {
+		return nil, 0, err
+	}
+	var negative *wording
+	guided, zeros := m.guides(r.GuidanceScale), r.NegativePrompt == "" && m.zeroNegative
+	if guided && !zeros {
+		if negative, err = m.read("negative_prompt", r.NegativePrompt, r.everywhere()); err != nil {
 			return nil, 0, err
 		}
-		states = append(states, negative)
+		m.pad(prompt, m.chunks(negative))
+		m.pad(negative, m.chunks(prompt))
 	}
-	prompt, truncated, err := e.encodeText(ctx, "prompt", r.Prompt, r.Subjects)
-	return append(states, prompt), truncated, err
+	row, err := e.encodeText(ctx, prompt, r.ClipSkip)
+	if err != nil {
+		return nil, 0, err
+	}
+	rows = [][]float32{row}
+	if guided {
+		other := make([]float32, len(row))
+		if !zeros {
+			if other, err = e.encodeText(ctx, negative, 0); err != nil {
+				return nil, 0, err
+			}
+		}
+		rows = [][]float32{other, row}
+	}
+	return rows, prompt.truncated(), nil
 }
 
 // denoise queues s and reports its steps until it is done.
@@ -183,7 +203,7 @@ func (e *Engine) turn(batch []*sample) []error {
 	return errs
 }
 
-// predict runs the UNet over the rows of batch, which has one size: it returns its outputs and inputs [rows, C, h, w].
+// predict runs the UNet over the rows of batch, which fit into one run: it returns its outputs and inputs [rows, C, h, w].
 func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	rows, concepts := 0, 1
 	for _, s := range batch {
@@ -194,19 +214,17 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	n := len(first.latents)
 	inputs = make([]float32, rows*n)
 	timesteps := make([]float32, 0, rows)
-	states := make([]float32, 0, rows*len(first.states[0]))
 	for _, s := range batch {
-		for _, state := range s.states {
+		for range s.rows() {
 			s.scheduler.ScaleInput(inputs[len(timesteps)*n:][:n], s.latents, s.step)
 			timesteps = append(timesteps, float32(s.timesteps[s.step]))
-			states = append(states, state...)
 		}
 	}
 	run := map[string]op.Array{
-		"sample":                op.Floats(inputs, rows, m.UNet.InChannels, first.h, first.w),
-		"timestep":              op.Floats(timesteps, rows),
-		"encoder_hidden_states": op.Floats(states, rows, m.Text.MaxPositionEmbeddings, m.Text.HiddenSize),
+		"sample":   op.Floats(inputs, rows, m.UNet.InChannels, first.h, first.w),
+		"timestep": op.Floats(timesteps, rows),
 	}
+	m.condition(run, batch)
 	if m.Layout != nil {
 		run["offsets"] = packOffsets(batch, rows, concepts, m.Layout.Size())
 	}

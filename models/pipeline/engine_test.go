@@ -17,7 +17,6 @@ import (
 
 	"likeness/models/pipeline"
 	"likeness/models/safetensors"
-	"likeness/models/tokenizer"
 )
 
 // TestTogether makes each picture alone, then all of them at once: other prompts, subjects, steps, samplers and sizes
@@ -249,6 +248,10 @@ func TestInvalid(t *testing.T) {
 		"negative height":  {"height", pipeline.Request{Height: -16}},
 		"height too large": {"height", pipeline.Request{Height: 1 << 20}},
 		"sampler":          {"scheduler", pipeline.Request{Scheduler: "magic"}},
+		"clip skip":        {"clip_skip", pipeline.Request{ClipSkip: 3}},
+		"clip skip below":  {"clip_skip", pipeline.Request{ClipSkip: -1}},
+		"weight":           {"prompt", pipeline.Request{Prompt: "(a cat:11)"}},
+		"negative weight":  {"negative_prompt", pipeline.Request{NegativePrompt: "(a cat:-11)"}},
 		"previews":         {"preview_every", pipeline.Request{PreviewEvery: -1}},
 		"scale NaN":        {"subjects", with(func(s *pipeline.Subject) { s.Scale = math.NaN() })},
 		"scale too large":  {"subjects", with(func(s *pipeline.Subject) { s.Scale = 11 })},
@@ -268,22 +271,6 @@ func TestInvalid(t *testing.T) {
 		})
 	}
 	generate(t, e, pipeline.Request{Prompt: prompt, Steps: 1})
-}
-
-func TestLongPrompt(t *testing.T) {
-	e := open(t, pipeline.EngineConfig{})
-	long := strings.Repeat("a cat and a hat ", 5)
-	s := []pipeline.Subject{subject(e, "me", 1)}
-	_, err := e.Generate(context.Background(), pipeline.Request{Prompt: long + "<me>", Subjects: s}, nil)
-	var tooLong *tokenizer.ErrTooLong
-	var invalid *pipeline.InvalidError
-	if !errors.As(err, &tooLong) || !errors.As(err, &invalid) || invalid.Field != "prompt" {
-		t.Errorf("a subject that does not fit: %v", err)
-	}
-	got := generate(t, e, pipeline.Request{Prompt: "<me> " + long, Subjects: s, Steps: 1})
-	if got.Truncated == 0 {
-		t.Error("the result does not say that the prompt was cut")
-	}
 }
 
 func TestPNG(t *testing.T) {

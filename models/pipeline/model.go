@@ -28,23 +28,25 @@ type Backend struct {
 	Network func(name string, model op.Model, weights *checkpoint.Component) (Runner, error)
 	// Layout says which layers of the UNet offsets act on. Nil: subjects bring words alone.
 	Layout func(unet op.Model) (*op.Layout, error)
-	// TextLayout says which layers of the text encoder offsets act on. Nil: none.
+	// TextLayout says which layers of the first text encoder offsets act on. Nil: none.
 	TextLayout *op.Layout
 }
 
 // Model is an open diffusers folder.
 type Model struct {
-	Tokenizer   *tokenizer.Tokenizer
+	Tokenizer   *tokenizer.Tokenizer // of the first text encoder
 	Scheduler   scheduler.Config
-	Text        clip.Config
+	Text        clip.Config // of the first text encoder
 	UNet        unet.Config
 	VAE         vae.Config
 	Layout      *op.Layout // of the offsets; nil without a Backend.Layout
-	TextLayout  *op.Layout // of the text encoder's offsets, or nil
+	TextLayout  *op.Layout // of the first text encoder's offsets, or nil
 	Defaults    Defaults
 	Fingerprint string // what a concept made for this base carries
 
-	text, unet, vae Runner
+	encoders     []*textEncoder // one, or SDXL's two
+	zeroNegative bool           // no negative prompt is zeros in place of the states of an empty one
+	unet, vae    Runner
 }
 
 // Open reads the diffusers folder dir and makes its networks run. Everything that is wrong with them is in one error.
@@ -56,7 +58,7 @@ func Open(dir string, b Backend) (*Model, error) {
 	}
 	defer folder.Close()
 	m := &Model{TextLayout: b.TextLayout}
-	if err := errors.Join(m.readConfigs(folder), m.readRest(folder)); err != nil {
+	if err := errors.Join(m.readConfigs(folder), m.readTexts(folder, b), m.readRest(folder)); err != nil {
 		return nil, err
 	}
 	if err := m.check(); err != nil {
@@ -68,12 +70,15 @@ func Open(dir string, b Backend) (*Model, error) {
 		}
 	}
 	var errs []error
+	for _, t := range m.encoders {
+		t.whole, err = t.open(t.states)
+		errs = append(errs, err)
+	}
 	for _, n := range []struct {
 		name   string
 		model  op.Model
 		runner *Runner
 	}{
-		{checkpoint.TextEncoder, withOffsets(clip.Text(m.Text), m.TextLayout), &m.text},
 		{checkpoint.UNet, unet.New(m.UNet, m.Layout), &m.unet},
 		{checkpoint.VAE, vae.Decoder(m.VAE), &m.vae},
 	} {
@@ -89,14 +94,13 @@ func Open(dir string, b Backend) (*Model, error) {
 	return m, nil
 }
 
-// readConfigs reads the configuration of each network and of the scheduler.
+// readConfigs reads the configurations of UNet, VAE and scheduler.
 func (m *Model) readConfigs(folder *checkpoint.Folder) error {
 	var errs []error
 	for name, parse := range map[string]func([]byte) error{
-		checkpoint.TextEncoder: func(data []byte) (err error) { m.Text, err = clip.ParseTextConfig(data); return },
-		checkpoint.UNet:        func(data []byte) (err error) { m.UNet, err = unet.ParseConfig(data); return },
-		checkpoint.VAE:         func(data []byte) (err error) { m.VAE, err = vae.ParseConfig(data); return },
-		checkpoint.Scheduler:   func(data []byte) (err error) { m.Scheduler, err = scheduler.ParseConfig(data); return },
+		checkpoint.UNet:      func(data []byte) (err error) { m.UNet, err = unet.ParseConfig(data); return },
+		checkpoint.VAE:       func(data []byte) (err error) { m.VAE, err = vae.ParseConfig(data); return },
+		checkpoint.Scheduler: func(data []byte) (err error) { m.Scheduler, err = scheduler.ParseConfig(data); return },
 	} {
 		component, err := folder.Component(name)
 		if err == nil {
@@ -109,11 +113,8 @@ func (m *Model) readConfigs(folder *checkpoint.Folder) error {
 	return errors.Join(errs...)
 }
 
-// readRest reads tokenizer, defaults and fingerprint.
+// readRest reads fingerprint and defaults.
 func (m *Model) readRest(folder *checkpoint.Folder) (err error) {
-	if m.Tokenizer, err = tokenizer.Open(filepath.Join(folder.Path(), checkpoint.Tokenizer)); err != nil {
-		return err
-	}
 	if m.Fingerprint, err = folder.Fingerprint(); err != nil {
 		return err
 	}
@@ -123,16 +124,13 @@ func (m *Model) readRest(folder *checkpoint.Folder) (err error) {
 
 // check holds that the parts fit together.
 func (m *Model) check() error {
-	switch text, denoiser, latents := m.Text, m.UNet, m.VAE.LatentChannels; {
-	case text.HiddenSize != denoiser.TextWidth():
-		return fmt.Errorf("the text encoder has width %d, the unet reads %d", text.HiddenSize, denoiser.TextWidth())
+	if err := m.checkTexts(); err != nil {
+		return err
+	}
+	switch denoiser, latents := m.UNet, m.VAE.LatentChannels; {
 	case denoiser.InChannels != latents || denoiser.OutChannels != latents:
 		return fmt.Errorf("the unet reads %d and writes %d channels, the vae has %d: only text-to-image models are supported",
 			denoiser.InChannels, denoiser.OutChannels, latents)
-	case m.Tokenizer.MaxLength() != text.MaxPositionEmbeddings:
-		return fmt.Errorf("the tokenizer's context is %d tokens, the text encoder's %d", m.Tokenizer.MaxLength(), text.MaxPositionEmbeddings)
-	case m.Tokenizer.VocabSize() > text.VocabSize:
-		return fmt.Errorf("the tokenizer knows %d tokens, the text encoder %d", m.Tokenizer.VocabSize(), text.VocabSize)
 	case min(denoiser.SampleSize[0], denoiser.SampleSize[1]) < 1:
 		return fmt.Errorf("unet: sample_size %v: must be positive", denoiser.SampleSize)
 	}
@@ -150,7 +148,10 @@ func (m *Model) Size() (width, height int) {
 // Close releases the networks.
 func (m *Model) Close() error {
 	var errs []error
-	for _, r := range []Runner{m.text, m.unet, m.vae} {
+	for _, t := range m.encoders {
+		errs = append(errs, t.close())
+	}
+	for _, r := range []Runner{m.unet, m.vae} {
 		if r != nil {
 			errs = append(errs, r.Close())
 		}

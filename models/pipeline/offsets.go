@@ -52,12 +52,12 @@ func scaled(layout *op.Layout, vector []float32, scale float32) []float32 {
 	return vector
 }
 
-// oneRow is offsets [1, K, size], K ≥ 1, for one row of a run: zeros where there are none.
-func oneRow(layout *op.Layout, offsets []float32) op.Array {
+// equalRows is offsets [rows, K, size], K ≥ 1, the same for every row of a run: zeros where there are none.
+func equalRows(layout *op.Layout, offsets []float32, rows int) op.Array {
 	if len(offsets) == 0 {
 		offsets = make([]float32, layout.Size())
 	}
-	return op.Floats(offsets, 1, len(offsets)/layout.Size(), layout.Size())
+	return op.Floats(slices.Repeat(offsets, rows), rows, len(offsets)/layout.Size(), layout.Size())
 }
 
 // withOffsets is the model with one input more, offsets [B, K, layout.Size()]; a nil layout leaves it as it is.

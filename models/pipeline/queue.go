@@ -37,7 +37,12 @@ func (q *queue) add(s *sample) {
 	}
 }
 
-// pick chooses up to most samples of one size for a turn, each time the first of the owner served least, and removes
+// fits tells whether two samples fit into one run: pictures of one size, texts of one length.
+func (s *sample) fits(other *sample) bool {
+	return s.h == other.h && s.w == other.w && len(s.states[0]) == len(other.states[0])
+}
+
+// pick chooses up to most samples that fit into one run for a turn, each time the first of the owner served least, and removes
 // those whose context has ended.
 func (q *queue) pick(most int) []*sample {
 	q.mu.Lock()
@@ -52,7 +57,7 @@ func (q *queue) pick(most int) []*sample {
 	for len(batch) < most {
 		var next *sample
 		for _, s := range q.samples {
-			if slices.Contains(batch, s) || len(batch) > 0 && (s.h != batch[0].h || s.w != batch[0].w) {
+			if slices.Contains(batch, s) || len(batch) > 0 && !s.fits(batch[0]) {
 				continue
 			}
 			if next == nil || q.served[s.owner] < q.served[next.owner] {

@@ -73,21 +73,23 @@ func (d *Defaults) check(m *Model) error {
 // Subject is a concept as one request uses it. Its word, in angle brackets, is in the request's prompt; one without word embeddings need
 // not be named, and where it is, its class noun, or nothing, stands for it.
 type Subject struct {
-	Word           string    // without the brackets
+	Word           string    // without the brackets; it counts as strongly as the text around it
 	Class          string    // the noun it is an instance of; may be empty without word embeddings
-	WordEmbeddings []float32 // [n, D] residuals to the class word's embedding, or nil
+	WordEmbeddings []float32 // [n, WordWidth] residuals to the class word's embedding, of each text encoder in turn; or nil
 	Offsets        []float32 // packed by the model's Layout, or nil; several vectors end to end are summed
-	TextOffsets    []float32 // the same for the text encoder, packed by TextLayout
+	TextOffsets    []float32 // the same for the first text encoder, packed by TextLayout
 	Everywhere     bool      // offsets act on the negative prompt too, as a published LoRA does; a concept acts on the prompt alone
 	Scale          float64   // strength: 1 as learned, 0 none
 }
 
-// Request asks for one picture. Zero Steps, GuidanceScale, Width, Height, NegativePrompt and Scheduler take the model's
+// Request asks for one picture. Both prompts may weigh their words, as tokenizer.ParseWeights reads them, and be longer than the text
+// encoder's context: then it reads them in chunks, whose states follow each other. Zero Steps, GuidanceScale, Width, Height, NegativePrompt and Scheduler take the model's
 // defaults.
 type Request struct {
 	Prompt         string
-	NegativePrompt string
+	NegativePrompt string // one of blanks is the empty text, also where no negative prompt is something else, as in SDXL
 	Subjects       []Subject
+	ClipSkip       int     // how many of the text encoder's last layers the prompt's states pass over, as diffusers counts; the whole model reads 0
 	Seed           uint64  // the noise is that of torch.Generator("cpu").manual_seed(Seed)
 	Steps          int     // of denoising, up to 200
 	GuidanceScale  float64 // of classifier-free guidance (Ho and Salimans 2022); 1 and less: none, and half the work
@@ -130,7 +132,7 @@ type Timings struct {
 type Result struct {
 	Image     *image.NRGBA
 	Latents   op.Array // [C, h, w], scaled as the UNet sees them
-	Truncated int      // tokens of the prompt that did not fit
+	Truncated int      // tokens of the prompt beyond the chunks there are (8 of the text encoder's context); no concept's word is among them
 	Timings   Timings
 }
 
@@ -160,6 +162,8 @@ func (r *Request) complete(m *Model) error {
 		return invalid("guidance_scale", "%g: must be from 0 to %d", g, maxGuidance)
 	case r.Scheduler != "" && !slices.Contains(scheduler.Names(), r.Scheduler):
 		return invalid("scheduler", "%q: known are %s", r.Scheduler, strings.Join(scheduler.Names(), ", "))
+	case r.ClipSkip < 0 || r.ClipSkip > m.maxClipSkip():
+		return invalid("clip_skip", "%d: must be from 0 to %d", r.ClipSkip, m.maxClipSkip())
 	case r.PreviewEvery < 0:
 		return invalid("preview_every", "%d: must not be negative", r.PreviewEvery)
 	}
@@ -179,7 +183,7 @@ func fill[T comparable](field *T, value T) {
 }
 
 func (s Subject) check(m *Model) error {
-	width := m.Text.HiddenSize
+	width := m.WordWidth()
 	switch n := len(s.WordEmbeddings); {
 	case !(math.Abs(s.Scale) <= maxScale):
 		return invalid("subjects", "<%s>: scale %g: must be from -%d to %d", s.Word, s.Scale, maxScale, maxScale)

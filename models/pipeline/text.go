@@ -1,137 +1,174 @@
 package pipeline
 
 import (
-	"container/list"
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
+	"errors"
 	"fmt"
-	"math"
 	"slices"
-	"strings"
 	"sync"
 
+	"likeness/models/checkpoint"
+	"likeness/models/clip"
 	"likeness/models/op"
 	"likeness/models/tokenizer"
 )
 
-// encodeText returns the text states [L, D] of a prompt, and how many tokens did not fit.
-func (e *Engine) encodeText(ctx context.Context, field, prompt string, subjects []Subject) (states []float32, truncated int, err error) {
-	ids, residual, truncated, err := e.model.tokens(field, prompt, subjects)
+// textEncoder is one of a model's text encoders.
+type textEncoder struct {
+	name      string // of the component
+	config    clip.Config
+	tokenizer *tokenizer.Tokenizer
+	layout    *op.Layout     // of the offsets that act on it, or nil
+	states    clip.Selection // what the UNet reads of it
+	folder    string
+	network   func(name string, model op.Model, weights *checkpoint.Component) (Runner, error)
+
+	whole Runner // without clip_skip
+
+	mu       sync.Mutex
+	skipping Runner // with the clip_skip asked for last, or nil
+	skipped  int
+}
+
+// open makes the text encoder run.
+func (t *textEncoder) open(states clip.Selection) (Runner, error) {
+	component, err := checkpoint.OpenComponent(t.folder)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
+	defer component.Close()
+	return t.network(t.name, withOffsets(clip.Select(t.config, states), t.layout), component)
+}
+
+// run runs the text encoder without its last clipSkip layers. It keeps one network beside the whole one, for the clip_skip asked for last.
+func (t *textEncoder) run(ctx context.Context, clipSkip int, inputs map[string]op.Array) (map[string]op.Array, error) {
+	if clipSkip == 0 {
+		return t.whole.Run(ctx, inputs)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.skipping == nil || t.skipped != clipSkip {
+		if err := t.closeSkipping(); err != nil {
+			return nil, err
+		}
+		states := t.states
+		states.Skip += clipSkip
+		runner, err := t.open(states)
+		if err != nil {
+			return nil, err
+		}
+		t.skipping, t.skipped = runner, clipSkip
+	}
+	return t.skipping.Run(ctx, inputs)
+}
+
+func (t *textEncoder) closeSkipping() error {
+	if t.skipping == nil {
+		return nil
+	}
+	runner := t.skipping
+	t.skipping = nil
+	return runner.Close()
+}
+
+func (t *textEncoder) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	err := t.closeSkipping()
+	if t.whole != nil {
+		err = errors.Join(err, t.whole.Close())
+	}
+	return err
+}
+
+// encodeText returns the row of a wording: its text states [chunks·L, D] and, where the UNet reads them, its text_embeds behind.
+func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row []float32, err error) {
 	m := e.model
-	offsets := slices.Concat(offsetsOf(m.TextLayout, subjects, textOffsets)...)
-	key := textKey(ids, residual, offsets)
-	if states, ok := e.texts.get(key); ok {
-		return states, truncated, nil
+	offsets := slices.Concat(offsetsOf(m.TextLayout, w.subjects, textOffsets)...)
+	key := []any{[]int64{int64(clipSkip)}, offsets}
+	for i, encoding := range w.encodings {
+		key = append(key, encoding.IDs, encoding.Weights, w.residuals[i])
 	}
-	length, width := len(ids), m.Text.HiddenSize
-	inputs := map[string]op.Array{"input_ids": op.Ints(ids, 1, length), "concept_embeddings": op.Floats(residual, 1, length, width)}
-	if m.TextLayout != nil {
-		inputs["offsets"] = oneRow(m.TextLayout, offsets)
+	hash := textKey(key...)
+	if row, ok := e.texts.get(hash); ok {
+		return row, nil
 	}
-	out, err := m.text.Run(ctx, inputs)
+	states := make([][]float32, len(m.encoders))
+	var pooled []float32
+	for i, t := range m.encoders {
+		if states[i], pooled, err = t.encode(ctx, w.encodings[i], w.residuals[i], offsets, clipSkip); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	row = append(m.beside(states), pooled...)
+	e.texts.put(hash, row)
+	return row, nil
+}
+
+// encode returns the weighted states [chunks·L, D] and, if the UNet reads it, the first chunk's text_embeds.
+func (t *textEncoder) encode(ctx context.Context, encoding tokenizer.Encoding, residual, offsets []float32, clipSkip int) (states, pooled []float32, err error) {
+	length, width := t.tokenizer.MaxLength(), t.config.HiddenSize
+	chunks := len(encoding.IDs) / length
+	inputs := map[string]op.Array{
+		"input_ids":          op.Ints(encoding.IDs, chunks, length),
+		"concept_embeddings": op.Floats(residual, chunks, length, width),
+	}
+	if t.layout != nil {
+		inputs["offsets"] = equalRows(t.layout, offsets, chunks)
+	}
+	out, err := t.run(ctx, clipSkip, inputs)
 	if err != nil {
-		return nil, 0, fmt.Errorf("text encoder: %w", err)
+		return nil, nil, err
 	}
-	states = out["last_hidden_state"].F32
-	if len(states) != length*width {
-		return nil, 0, fmt.Errorf("text encoder: last_hidden_state has %d values, needs %d", len(states), length*width)
+	states = out["encoder_hidden_states"].F32
+	if len(states) != chunks*length*width {
+		return nil, nil, fmt.Errorf("encoder_hidden_states has %d values, needs %d", len(states), chunks*length*width)
 	}
-	e.texts.put(key, states)
-	return states, truncated, nil
-}
-
-// tokens returns the prompt's ids [L] and the residuals [L, D] that its subjects add to their embeddings.
-func (m *Model) tokens(field, prompt string, subjects []Subject) (ids []int64, residual []float32, truncated int, err error) {
-	width := m.Text.HiddenSize
-	subjects = slices.Clone(subjects)
-	subjects = slices.DeleteFunc(subjects, func(s Subject) bool {
-		if s.WordEmbeddings == nil {
-			prompt = strings.ReplaceAll(prompt, "<"+s.Word+">", s.Class)
-		}
-		return s.WordEmbeddings == nil
-	})
-	words := make([]tokenizer.Placeholder, len(subjects))
-	for i, s := range subjects {
-		words[i] = tokenizer.Placeholder{Word: s.Word, Class: s.Class, Vectors: len(s.WordEmbeddings) / width}
-	}
-	encoding, err := m.Tokenizer.Encode(prompt, words)
-	if err != nil {
-		return nil, nil, 0, &InvalidError{Field: field, Reason: "cannot be read: " + err.Error(), Err: err}
-	}
-	residual = make([]float32, len(encoding.IDs)*width)
-	named := make([]bool, len(subjects))
-	for _, slot := range encoding.Slots {
-		s := subjects[slot.Placeholder]
-		named[slot.Placeholder] = true
-		row := residual[slot.Position*width:][:width]
-		for i, v := range s.WordEmbeddings[slot.Vector*width:][:width] {
-			row[i] = float32(s.Scale) * v
+	if encoding.Weights != nil {
+		for c := range chunks {
+			weigh(states[c*length*width:][:length*width], encoding.Weights[c*length:][:length])
 		}
 	}
-	for i, s := range subjects {
-		if !named[i] {
-			return nil, nil, 0, invalid(field, "does not name <%s>", s.Word)
+	if t.states.Pooled {
+		pooled = out["text_embeds"].F32
+		if len(pooled) != chunks*t.config.ProjectionDim {
+			return nil, nil, fmt.Errorf("text_embeds has %d values, needs %d", len(pooled), chunks*t.config.ProjectionDim)
 		}
+		pooled = pooled[:t.config.ProjectionDim]
 	}
-	return encoding.IDs, residual, encoding.Truncated, nil
+	return states, pooled, nil
 }
 
-// textCache keeps the text states of the prompts used last: previews, pictures of one request and guidance share them.
-type textCache struct {
-	mu      sync.Mutex
-	order   *list.List // of *textEntry, the last used in front
-	entries map[[32]byte]*list.Element
-	room    int
-}
-
-type textEntry struct {
-	key    [32]byte
-	states []float32
-}
-
-func newTextCache(room int) *textCache {
-	return &textCache{order: list.New(), entries: map[[32]byte]*list.Element{}, room: room}
-}
-
-func (c *textCache) get(key [32]byte) ([]float32, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	at, ok := c.entries[key]
-	if !ok {
-		return nil, false
+// weigh multiplies the states [L, D] of a chunk by its tokens' weights [L] and then all of them so that their mean stays as it was, as
+// AUTOMATIC1111's web UI does (EmphasisOriginal of its modules/sd_emphasis.py). Where the mean is lost in rounding it is left alone.
+func weigh(states, weights []float32) {
+	width := len(states) / len(weights)
+	var before, after float64
+	for i := range states {
+		before += float64(states[i])
+		states[i] *= weights[i/width]
+		after += float64(states[i])
 	}
-	c.order.MoveToFront(at)
-	return at.Value.(*textEntry).states, true
-}
-
-func (c *textCache) put(key [32]byte, states []float32) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.entries[key]; ok {
+	if before == after || after == 0 {
 		return
 	}
-	c.entries[key] = c.order.PushFront(&textEntry{key, states})
-	if c.order.Len() > c.room {
-		last := c.order.Back()
-		delete(c.entries, c.order.Remove(last).(*textEntry).key)
+	factor := float32(before / after)
+	for i := range states {
+		states[i] *= factor
 	}
 }
 
-// textKey identifies what the text encoder reads.
-func textKey(ids []int64, values ...[]float32) [32]byte {
-	b := make([]byte, 0, 12*len(ids))
-	for _, id := range ids {
-		b = binary.LittleEndian.AppendUint64(b, uint64(id))
+// beside puts the states of each text encoder, of one length, side by side: [L, the sum of their widths].
+func (m *Model) beside(states [][]float32) []float32 {
+	if len(states) == 1 {
+		return states[0]
 	}
-	for _, list := range values {
-		b = binary.LittleEndian.AppendUint64(b, uint64(len(list)))
-		for _, v := range list {
-			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+	length := len(states[0]) / m.encoders[0].config.HiddenSize
+	var all []float32
+	for at := range length {
+		for i, t := range m.encoders {
+			all = append(all, states[i][at*t.config.HiddenSize:][:t.config.HiddenSize]...)
 		}
 	}
-	return sha256.Sum256(b)
+	return all
 }

@@ -1,0 +1,67 @@
+package pipeline
+
+import (
+	"math"
+
+	"likeness/models/op"
+	"likeness/models/unet"
+)
+
+// guides tells whether a sample takes up a second row, for the negative prompt. A network that reads the guidance scale as an input has
+// learned what guidance does.
+func (m *Model) guides(scale float64) bool { return scale > 1 && m.UNet.TimeCondProjDim == 0 }
+
+// condition adds to an input of the UNet what it reads beside latents, timestep and offsets: the text states of every row, and by its
+// configuration the pooled text, the sizes and the guidance scale.
+func (m *Model) condition(run map[string]op.Array, batch []*sample) {
+	pooled, width := m.UNet.PooledWidth(), m.UNet.TextWidth()
+	rows, length := 0, (len(batch[0].states[0])-pooled)/width
+	var states, embeds, sizes, guidance []float32
+	for _, s := range batch {
+		h, w := float32(s.h*m.VAE.Factor()), float32(s.w*m.VAE.Factor())
+		for _, row := range s.states {
+			rows++
+			states = append(states, row[:length*width]...)
+			embeds = append(embeds, row[length*width:]...)
+			sizes = append(sizes, h, w, 0, 0, h, w) // the picture was this large, is not cropped, and shall be this large
+			guidance = append(guidance, embedGuidance(s.guidance, m.UNet.TimeCondProjDim)...)
+		}
+	}
+	run["encoder_hidden_states"] = op.Floats(states, rows, length, width)
+	if pooled > 0 {
+		run["text_embeds"] = op.Floats(embeds, rows, pooled)
+		run["time_ids"] = op.Floats(sizes, rows, unet.TimeIDs)
+	}
+	if dim := m.UNet.TimeCondProjDim; dim > 0 {
+		run["timestep_cond"] = op.Floats(guidance, rows, dim)
+	}
+}
+
+// embedGuidance is the guidance scale as latent consistency models read it (Luo et al. 2023): sines and cosines of w = scale - 1, in
+// thousandths, at dim/2 frequencies from 1 to 1/10000.
+func embedGuidance(scale float64, dim int) []float32 {
+	embedding := make([]float32, dim)
+	half := dim / 2
+	for i := range half {
+		angle := 1000 * (scale - 1) * math.Exp(-float64(i)*math.Log(10000)/float64(half-1))
+		embedding[i], embedding[half+i] = float32(math.Sin(angle)), float32(math.Cos(angle))
+	}
+	return embedding
+}
+
+// unscale returns what the VAE's decoder reads for latents [C, h, w] of the UNet. The statistics of single channels belong to the models
+// whose UNet reads pooled text; the others were trained without, whatever their VAE's configuration carries.
+func (m *Model) unscale(latents []float32) []float32 {
+	cfg := m.VAE
+	channels := cfg.LatentsMean != nil && m.UNet.PooledWidth() > 0
+	plane := len(latents) / cfg.LatentChannels
+	unscaled := make([]float32, len(latents))
+	for i, v := range latents {
+		if channels {
+			unscaled[i] = float32(float64(v)*cfg.LatentsStd[i/plane]/cfg.ScalingFactor + cfg.LatentsMean[i/plane])
+		} else {
+			unscaled[i] = float32(float64(v)/cfg.ScalingFactor + cfg.Shift())
+		}
+	}
+	return unscaled
+}
