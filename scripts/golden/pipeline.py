@@ -3,7 +3,7 @@
     pip install torch==2.7.1 diffusers==0.42.1 transformers==5.23.0 safetensors numpy
     python scripts/golden/pipeline.py
 
-Rewrites models/pipeline/testdata/tiny-sd/. See README.md beside this file.
+Rewrites models/pipeline/testdata/tiny-sd/; families.py makes those of its relatives. See README.md beside this file.
 """
 
 import json
@@ -14,9 +14,12 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     StableDiffusionPipeline,
     UNet2DConditionModel,
+    UniPCMultistepScheduler,
 )
 from models import MODELS, publish_names, randomize
 from safetensors.torch import save_file
@@ -27,6 +30,7 @@ FOLDER = MODELS / "pipeline" / "testdata" / "tiny-sd"
 PROMPT, SEED, STEPS, GUIDANCE = "a drawing of a cat wearing a hat", 3, 10, 7.5
 SIZES = ((64, 64), (64, 96))  # height, width
 SAMPLERS = {"ddim": DDIMScheduler, "euler": EulerDiscreteScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+MORE_SAMPLERS = {"euler_ancestral": EulerAncestralDiscreteScheduler, "heun": HeunDiscreteScheduler, "unipc": UniPCMultistepScheduler}
 WORDS = "a an of in on the and with drawing photo sketch person face cat hat crown beach wearing glasses red".split()
 CONTEXT = 16
 
@@ -107,11 +111,14 @@ def save_folder():
     shutil.rmtree(FOLDER, ignore_errors=True)
     pipe.save_pretrained(FOLDER, safe_serialization=True)
     publish_names(parts["text_encoder"], FOLDER / "text_encoder" / "model.safetensors", "text_model.")
-    tokenizer = FOLDER / "tokenizer"
-    (tokenizer / "tokenizer.json").unlink()  # published Stable Diffusion folders hold the two files below
-    (tokenizer / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
-    (tokenizer / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
+    publish_tokenizer(FOLDER / "tokenizer", vocab, merges)
     return pipe
+
+
+def publish_tokenizer(folder, vocab, merges):
+    (folder / "tokenizer.json").unlink()  # published Stable Diffusion folders hold the two files below
+    (folder / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
 
 
 def picture(pipe, sampler, height, width):
@@ -134,6 +141,64 @@ def picture(pipe, sampler, height, width):
         callback_on_step_end=keep,
     )
     return torch.stack(steps), out.images[0]
+
+
+def draw_cases(folder, pipe, cases, pictures):
+    """Writes cases.safetensors: final latents of each request, some pictures, and in the metadata the requests as JSON."""
+    pipe.text_encoder.__dict__["text_model"] = pipe.text_encoder  # diffusers looks for the final norm there, transformers 5 has it above
+    pipe.set_progress_bar_config(disable=True)
+    drawn = {}
+    for name, case in cases.items():
+        call = {k: v for k, v in case.items() if k not in ("seed", "steps", "scheduler", "parts")}
+        sampler = (SAMPLERS | MORE_SAMPLERS).get(case.get("scheduler"), type(pipe.scheduler))
+        pipe.scheduler = sampler.from_pretrained(folder, subfolder="scheduler")
+        if "parts" in case:
+            states, nothing = weighted(pipe, case["parts"])
+            call |= dict(prompt=None, prompt_embeds=states, negative_prompt_embeds=nothing)
+        last = {}
+        image = pipe(
+            **call,
+            num_inference_steps=case["steps"],
+            generator=torch.Generator().manual_seed(case["seed"]),
+            output_type="pt",
+            callback_on_step_end=lambda pipe, i, t, kwargs: last.update(latents=kwargs["latents"][0].clone()) or {},
+        ).images[0]
+        drawn[f"latents_{name}"] = last["latents"]
+        if name in pictures:
+            drawn[f"image_{name}"] = image.half()
+        inside = ((image > 0) & (image < 1)).float().mean().item()
+        print(folder.name, name, f"latents std {last['latents'].std():.2f}, picture std {image.std():.3f}, inside {inside:.2f}")
+    requests = {name: {k: v for k, v in case.items() if k != "parts"} for name, case in cases.items()}
+    path = folder / "cases.safetensors"
+    save_file({k: v.contiguous() for k, v in drawn.items()}, path, metadata={"requests": json.dumps(requests)})
+
+
+def weighted(pipe, parts):
+    """States of text with weights, and as many of no text: chunks of CONTEXT - 2 tokens, each times its weights, then its mean restored."""
+    tokens = [(i, w) for text, w in parts for i in pipe.tokenizer(text, add_special_tokens=False).input_ids]
+    start, end = pipe.tokenizer.bos_token_id, pipe.tokenizer.eos_token_id
+    states = []
+    for at in range(0, len(tokens), CONTEXT - 2):
+        chunk = [(start, 1), *tokens[at : at + CONTEXT - 2], (end, 1)]
+        chunk += [(end, 1)] * (CONTEXT - len(chunk))
+        z = pipe.text_encoder(torch.tensor([[i for i, _ in chunk]])).last_hidden_state
+        times = z * torch.tensor([w for _, w in chunk])[None, :, None]
+        states.append(times * (z.mean() / times.mean()))
+    nothing = pipe.text_encoder(torch.tensor([[start] + [end] * (CONTEXT - 1)])).last_hidden_state
+    return torch.cat(states, dim=1), nothing.repeat(1, len(states), 1)
+
+
+def more_cases():
+    request = dict(prompt=PROMPT, seed=SEED, steps=STEPS, guidance_scale=GUIDANCE, height=64, width=64)
+    cases = {sampler: request | dict(scheduler=sampler) for sampler in MORE_SAMPLERS}
+    request["scheduler"] = "ddim"
+    cases["negative"] = request | dict(negative_prompt="a red crown", seed=4)
+    cases["clip_skip"] = request | dict(clip_skip=1, negative_prompt="a hat")
+    cases["rescale"] = request | dict(guidance_rescale=0.7)
+    parts = [("a photo of a ", 1), ("cat", 1.3), (" and a person with ", 1), ("red", 0.5), (" glasses in the crown on a beach", 1)]
+    prompt = "a photo of a (cat:1.3) and a person with (red:0.5) glasses in the crown on a beach"
+    cases["weights"] = request | dict(prompt=prompt, parts=parts)
+    return cases
 
 
 def main():
@@ -160,6 +225,8 @@ def main():
         FOLDER / "expected.safetensors",
         metadata={"request": request},  # one entry: safetensors writes several in no fixed order
     )
+    with torch.no_grad():
+        draw_cases(FOLDER, pipe, more_cases(), MORE_SAMPLERS)
     for path in FOLDER.rglob("*.*"):
         path.chmod(0o644)
 
