@@ -166,9 +166,9 @@ func TestCommandErrors(t *testing.T) {
 	wantError(t, generate("--prompt", "<me>", "--concept", foreign), foreign, "another base model")
 	wantError(t, generate("--prompt", "<me>", "--concept", me+":3"), "scale")
 	wantError(t, generate("--prompt", "<me:x>", "--concept", me), "scale")
-	wantError(t, generate("--prompt", "a prompt of far more than sixteen tokens ends with <me>", "--concept", me), "too long", "<me>")
+	wantError(t, generate("--prompt", strings.Repeat("a prompt of far more than eight times sixteen tokens ", 10)+"<me>", "--concept", me), "too long", "<me>")
 	for _, args := range []string{"-n 0", "-n 65", "--steps -1", "--steps 5000", "--guidance-scale NaN", "--guidance-scale -1", "--size 7x7", "--size big",
-		"--size 64x64x3", "--scheduler magic", "--seed -1", "--threads -1", "--device tpu"} {
+		"--size 64x64x3", "--scheduler magic", "--clip-skip -1", "--clip-skip 99", "--seed -1", "--threads -1", "--device tpu"} {
 		if err := generate(append([]string{"--prompt", "hi"}, strings.Fields(args)...)...); err == nil {
 			t.Errorf("%s was accepted", args)
 		}

@@ -25,12 +25,13 @@ import (
 type generateCommand struct {
 	config.Model `embed:""`
 
-	Prompt         string   `required:"" help:"What the picture shows. It names concepts by their words: <me>, <me:0.8>."`
+	Prompt         string   `required:"" help:"What the picture shows. It names concepts by their words, <me> or <me:0.8>, and weighs others: (more), [less], (hat:1.3)."`
 	Concept        []string `help:"A concept, LoRA or textual-inversion file, and how strongly it is used. Once for each." placeholder:"FILE[:SCALE]" sep:"none"`
 	NegativePrompt string   `help:"What to keep away from." placeholder:"TEXT"`
 	Seed           *uint64  `help:"Of the first picture; the others count up. By default a random one, which is printed." placeholder:"NUMBER"`
 	Steps          int      `help:"Denoising steps; 0: the model's default." default:"0"`
 	GuidanceScale  float64  `help:"How closely the prompt is followed; 0: the model's default." default:"0"`
+	ClipSkip       int      `help:"How many of the text encoder's last layers are passed over, as diffusers counts; web UIs count one more." default:"0"`
 	Scheduler      string   `help:"The sampler, for example ddim, euler, unipc or dpmsolver++_karras (a wrong name lists all); by default the model's own." placeholder:"NAME"`
 	Size           string   `help:"Width and height in pixels, as 128x128; by default the model's own." placeholder:"WxH"`
 	N              int      `short:"n" help:"Pictures to make." default:"1"`
@@ -60,7 +61,8 @@ func (c *generateCommand) Run(ctx context.Context) error {
 		return fmt.Errorf("-n %d: must be from 1 to %d", c.N, maxPictures)
 	}
 	r := pipeline.Request{
-		NegativePrompt: c.NegativePrompt, Steps: c.Steps, GuidanceScale: c.GuidanceScale, Scheduler: c.Scheduler, Seed: rand.Uint64N(1 << 32),
+		NegativePrompt: c.NegativePrompt, Steps: c.Steps, GuidanceScale: c.GuidanceScale, ClipSkip: c.ClipSkip, Scheduler: c.Scheduler,
+		Seed: rand.Uint64N(1 << 32),
 	}
 	if c.Seed != nil {
 		r.Seed = *c.Seed
