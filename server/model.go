@@ -157,6 +157,9 @@ func (m *model) Subject(c *concept.Concept, scale float64) (pipeline.Subject, er
 	if c.WordEmbeddings.Layers > 1 {
 		return s, &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> differ between layers, which this model cannot read", c.Word)}
 	}
+	if width := c.WordEmbeddings.Width; width != 0 && width != m.base.WordWidth() {
+		return s, &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> have width %d, the words of this model's text encoders together %d", c.Word, width, m.base.WordWidth())}
+	}
 	if layout := m.base.TextLayout; len(c.TextOffsets) > 0 && (layout == nil || c.TextLayout != layout.Digest()) {
 		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.TextLayout}
 	}

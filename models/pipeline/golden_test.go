@@ -2,12 +2,17 @@ package pipeline_test
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	"math"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
+	"likeness/models/checkpoint"
+	"likeness/models/op"
 	"likeness/models/pipeline"
 	"likeness/models/safetensors"
 )
@@ -138,6 +143,47 @@ func TestWordsOfTwoEncoders(t *testing.T) {
 	for name, v := range map[string][]float32{"first": left, "second": right} {
 		if got := latents(v); furthest(t, got, none) < 1e-3 || furthest(t, got, latents(whole)) < 1e-3 {
 			t.Errorf("the %s text encoder's part makes no difference", name)
+		}
+	}
+}
+
+// What does not fit together is said before a network is opened.
+func TestTextsThatDoNotFit(t *testing.T) {
+	never := pipeline.Backend{Network: func(string, op.Model, *checkpoint.Component) (pipeline.Runner, error) {
+		t.Error("a network was opened")
+		return nil, errors.New("unreachable")
+	}}
+	const sdxl = "tiny-sdxl_a"
+	for name, c := range map[string]struct {
+		folder, file, old, new string
+		want                   string
+	}{
+		"no projection": {sdxl, "text_encoder_2/config.json", "WithProjection", "", "text_projection"},
+		"pooled":        {sdxl, "text_encoder_2/config.json", `"projection_dim": 10`, `"projection_dim": 12`, "pool to width 12, the unet reads 10"},
+		"width":         {sdxl, "text_encoder/config.json", `"hidden_size": 6`, `"hidden_size": 8`, "width 12, the unet reads 10"},
+		"one missing":   {sdxl, "model_index.json", `"text_encoder_2"`, `"_text_encoder_2"`, "width 6, the unet reads 10"},
+		"context":       {sdxl, "tokenizer_2/tokenizer_config.json", `"model_max_length": 16`, `"model_max_length": 12`, "that of text_encoder_2 16"},
+		"no tokenizer":  {sdxl, "tokenizer_2/vocab.json", "{", "", "tokenizer_2"},
+		"zeros":         {sdxl, "model_index.json", `prompt": true`, `prompt": "yes"`, "model_index.json"},
+		"sd 2 width":    {"tiny-sd2_a", "unet/config.json", `"cross_attention_dim": 6`, `"cross_attention_dim": 10`, "width 6, the unet reads 10"},
+	} {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(filepath.Join("testdata", c.folder))); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, c.file)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(data), c.old) {
+			t.Fatalf("%s: %s has no %s", name, c.file, c.old)
+		}
+		if err := os.WriteFile(path, []byte(strings.Replace(string(data), c.old, c.new, 1)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pipeline.Open(dir, never); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }
