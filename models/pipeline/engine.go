@@ -79,7 +79,11 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 	if err != nil {
 		return nil, err
 	}
-	s, err := e.model.newSample(ctx, r, states)
+	given, err := e.encodeImage(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	s, err := e.model.newSample(ctx, r, states, given)
 	if err != nil {
 		return nil, err
 	}
@@ -92,8 +96,9 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 	if err != nil {
 		return nil, err
 	}
+	given.paste(picture)
 	return &Result{
-		Image: picture, Latents: op.Floats(s.latents, e.model.UNet.InChannels, s.h, s.w), Truncated: truncated,
+		Image: picture, Latents: op.Floats(s.latents, e.model.VAE.LatentChannels, s.h, s.w), Truncated: truncated,
 		Timings: Timings{Text: encoded.Sub(start), Denoise: denoised.Sub(encoded), Decode: time.Since(denoised)},
 	}, nil
 }
@@ -144,7 +149,7 @@ func (e *Engine) denoise(s *sample, onEvent func(Event)) error {
 			if !more {
 				return s.err
 			}
-			event := Event{Step: p.step, Steps: len(s.timesteps)}
+			event := Event{Step: p.step, Steps: s.steps()}
 			if p.predicted != nil && len(s.progress) == 0 && onEvent != nil {
 				preview, err := e.decode(s.ctx, p.predicted, s.h, s.w)
 				if err != nil {
@@ -210,8 +215,8 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 		rows += s.rows()
 		concepts = max(concepts, len(s.offsets))
 	}
-	m, first := e.model, batch[0]
-	n := len(first.latents)
+	m := e.model
+	n := len(batch[0].latents)
 	inputs = make([]float32, rows*n)
 	timesteps := make([]float32, 0, rows)
 	for _, s := range batch {
@@ -221,7 +226,7 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 		}
 	}
 	run := map[string]op.Array{
-		"sample":   op.Floats(inputs, rows, m.UNet.InChannels, first.h, first.w),
+		"sample":   m.besideMask(inputs, batch),
 		"timestep": op.Floats(timesteps, rows),
 	}
 	m.condition(run, batch)

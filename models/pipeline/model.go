@@ -47,6 +47,7 @@ type Model struct {
 	encoders     []*textEncoder // one, or SDXL's two
 	zeroNegative bool           // no negative prompt is zeros in place of the states of an empty one
 	unet, vae    Runner
+	encoder      *lazyEncoder // of the VAE
 }
 
 // Open reads the diffusers folder dir and makes its networks run. Everything that is wrong with them is in one error.
@@ -69,6 +70,7 @@ func Open(dir string, b Backend) (*Model, error) {
 			return nil, fmt.Errorf("offsets of %s: %w", filepath.Join(dir, checkpoint.UNet), err)
 		}
 	}
+	m.encoder = &lazyEncoder{folder: filepath.Join(dir, checkpoint.VAE), config: m.VAE, network: b.Network}
 	var errs []error
 	for _, t := range m.encoders {
 		t.whole, err = t.open(t.states)
@@ -128,8 +130,8 @@ func (m *Model) check() error {
 		return err
 	}
 	switch denoiser, latents := m.UNet, m.VAE.LatentChannels; {
-	case denoiser.InChannels != latents || denoiser.OutChannels != latents:
-		return fmt.Errorf("the unet reads %d and writes %d channels, the vae has %d: only text-to-image models are supported",
+	case denoiser.OutChannels != latents || denoiser.InChannels != latents && denoiser.InChannels != 2*latents+1:
+		return fmt.Errorf("the unet reads %d and writes %d channels, the vae has %d: a unet reads the vae's channels, or for inpainting one more than twice as many",
 			denoiser.InChannels, denoiser.OutChannels, latents)
 	case min(denoiser.SampleSize[0], denoiser.SampleSize[1]) < 1:
 		return fmt.Errorf("unet: sample_size %v: must be positive", denoiser.SampleSize)
@@ -150,6 +152,9 @@ func (m *Model) Close() error {
 	var errs []error
 	for _, t := range m.encoders {
 		errs = append(errs, t.close())
+	}
+	if m.encoder != nil {
+		errs = append(errs, m.encoder.close())
 	}
 	for _, r := range []Runner{m.unet, m.vae} {
 		if r != nil {

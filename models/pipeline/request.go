@@ -96,7 +96,17 @@ type Request struct {
 	Width, Height  int     // pixels, multiples of Model.Multiple
 	Scheduler      string  // one of scheduler.Names
 	Owner          string  // who asks; turns go round owners
-	PreviewEvery   int     // steps between previews; 0: none
+
+	// Image is a picture to start from, of any size; nil: noise alone. Where it has transparent pixels and there is no Mask, it is its own
+	// mask. Without Width and Height, the picture is of its size, or of one near it that the model can draw. An inpainting model without
+	// mask repaints everything, and without image starts from noise as any other.
+	Image image.Image
+	// Mask, of Image's size, says what of it is repainted: where the mask has transparent pixels these, otherwise its white ones. All others
+	// stay in the Result as they are in Image. A concept named in the prompt is painted into the place.
+	Mask     image.Image
+	Strength float64 // share of the steps that are taken, from an image with as much noise: 0 to 1; 0: 0.8, and with a mask 1, as in diffusers
+
+	PreviewEvery int // steps between previews; 0: none
 }
 
 // InvalidError is a request that cannot be met: the caller's fault.
@@ -123,7 +133,7 @@ type Event struct {
 
 // Timings are where the time of one picture went.
 type Timings struct {
-	Text    time.Duration // prompt to text states
+	Text    time.Duration // prompt to text states, and a given picture to latents
 	Denoise time.Duration // all steps, waiting for a turn included
 	Decode  time.Duration // latents to picture
 }
@@ -141,6 +151,9 @@ func (r *Request) complete(m *Model) error {
 	d := m.Defaults
 	fill(&r.Steps, d.Steps)
 	fill(&r.GuidanceScale, d.GuidanceScale)
+	if err := r.completeImage(m); err != nil {
+		return err
+	}
 	fill(&r.Width, d.Width)
 	fill(&r.Height, d.Height)
 	fill(&r.NegativePrompt, d.NegativePrompt)

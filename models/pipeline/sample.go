@@ -20,8 +20,13 @@ type sample struct {
 	guidance  float64
 	scheduler scheduler.Scheduler
 	timesteps []float64
-	step      int // done so far
+	begin     int // the step it starts at
+	step      int // the step to come
 	preview   int // steps between previews, or 0
+
+	mask         []float32 // [h, w], 1 where an original is repainted; nil: everywhere
+	known, noise []float32 // [C, h, w] of the original and the noise on it, where keep needs them
+	beside       []float32 // [1 + C, h, w], mask and masked original, where the UNet reads them
 
 	progress chan progress // one for each step, so that sending never waits; closed at the end
 	err      error         // why it ended before its last step; set before progress is closed
@@ -33,8 +38,8 @@ type progress struct {
 	predicted []float32 // the clean latents that the network expects, where a preview is due
 }
 
-// newSample starts a completed request whose prompts are encoded.
-func (m *Model) newSample(ctx context.Context, r Request, states [][]float32) (*sample, error) {
+// newSample starts a completed request whose prompts and picture are encoded.
+func (m *Model) newSample(ctx context.Context, r Request, states [][]float32, o *original) (*sample, error) {
 	steps, err := scheduler.New(m.Scheduler, r.Scheduler, r.Steps)
 	if err != nil {
 		return nil, invalid("scheduler", "cannot take the steps: %v", err)
@@ -48,20 +53,21 @@ func (m *Model) newSample(ctx context.Context, r Request, states [][]float32) (*
 	s.offsets = offsetsOf(m.Layout, r.everywhere(), unetOffsets)
 	s.shared = len(s.offsets)
 	s.offsets = append(s.offsets, offsetsOf(m.Layout, r.elsewhere(), unetOffsets)...)
-	s.latents = make([]float32, m.UNet.InChannels*s.h*s.w)
 	generator := rng.NewCPU(r.Seed)
-	generator.Normal(s.latents)
+	if err := m.start(s, r, o, generator.Normal); err != nil {
+		return nil, err
+	}
 	if stochastic, ok := steps.(scheduler.Stochastic); ok {
 		stochastic.SetNoise(generator.Normal)
-	}
-	for i := range s.latents {
-		s.latents[i] *= float32(steps.InitNoiseSigma())
 	}
 	return s, nil
 }
 
 // rows is how many rows of a run the sample takes up.
 func (s *sample) rows() int { return len(s.states) }
+
+// steps is how many steps the sample takes.
+func (s *sample) steps() int { return len(s.timesteps) - s.begin }
 
 // advance takes the step whose network input was input [C, h, w] and whose outputs are noise [rows, C, h, w].
 func (s *sample) advance(cfg scheduler.Config, input, noise []float32) error {
@@ -72,18 +78,21 @@ func (s *sample) advance(cfg scheduler.Config, input, noise []float32) error {
 			guided[i] = noise[i] + float32(s.guidance)*(conditional-noise[i])
 		}
 	}
-	p := progress{step: s.step + 1}
-	if last := len(s.timesteps); s.preview > 0 && p.step%s.preview == 0 && p.step < last {
+	p := progress{step: s.step + 1 - s.begin}
+	if last := s.steps(); s.preview > 0 && p.step%s.preview == 0 && p.step < last {
 		p.predicted = make([]float32, n)
 		cfg.PredictX0(p.predicted, input, guided, s.timesteps[s.step])
 	}
 	if err := s.scheduler.Step(s.latents, guided, s.step); err != nil {
 		return err
 	}
-	if !finite(s.latents) {
-		return fmt.Errorf("step %d of %d: the latents are not numbers any more", p.step, len(s.timesteps))
+	if err := s.keep(); err != nil {
+		return err
 	}
-	s.step = p.step
+	if !finite(s.latents) {
+		return fmt.Errorf("step %d of %d: the latents are not numbers any more", p.step, s.steps())
+	}
+	s.step++
 	s.progress <- p
 	return nil
 }

@@ -1,0 +1,245 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"image/color"
+	"math"
+	"sync"
+
+	"golang.org/x/image/draw"
+
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/pixels"
+	"likeness/models/vae"
+)
+
+// Strengths of requests that give none, as in diffusers.
+const (
+	defaultStrength        = 0.8
+	defaultInpaintStrength = 1
+)
+
+// original is the picture that a request starts from, and what of it is repainted, at the request's size.
+type original struct {
+	picture *image.RGBA // nil: a grey one, of which everything is repainted
+	mask    []bool      // [H, W], true where it is repainted; nil: the whole picture is drawn anew from itself
+	image   *moments    // of the picture, or nil
+	masked  *moments    // of the picture without what is repainted, where the UNet reads it, or nil
+}
+
+// moments are the distribution of a picture's latents [C, h, w], unscaled.
+type moments struct{ mean, std []float32 }
+
+// draw takes latents from the distribution, one normal number for each.
+func (d *moments) draw(normal func([]float32)) []float32 {
+	latents := make([]float32, len(d.mean))
+	normal(latents)
+	for i, z := range latents {
+		latents[i] = d.mean[i] + d.std[i]*z
+	}
+	return latents
+}
+
+// inpaints tells whether the UNet reads mask and masked picture beside the latents.
+func (m *Model) inpaints() bool { return m.UNet.InChannels != m.VAE.LatentChannels }
+
+// completeImage fills in strength and size of a request that gives a picture, and checks them.
+func (r *Request) completeImage(m *Model) error {
+	switch {
+	case r.Image == nil && r.Mask != nil:
+		return invalid("mask", "is given without an image")
+	case r.Image == nil && r.Strength != 0:
+		return invalid("strength", "is given without an image")
+	case r.Image == nil:
+		return nil
+	}
+	size := r.Image.Bounds().Size()
+	if size.X < 1 || size.Y < 1 {
+		return invalid("image", "is empty")
+	}
+	if r.Mask == nil && !opaque(r.Image) {
+		r.Mask = r.Image
+	}
+	if r.Mask != nil {
+		fill(&r.Strength, defaultInpaintStrength)
+		if other := r.Mask.Bounds().Size(); other != size {
+			return invalid("mask", "has %d×%d pixels, the image %d×%d: they must be of one size", other.X, other.Y, size.X, size.Y)
+		}
+	}
+	fill(&r.Strength, defaultStrength)
+	if !(r.Strength > 0 && r.Strength <= 1) {
+		return invalid("strength", "%g: must be over 0, at most 1", r.Strength)
+	}
+	if r.Width == 0 && r.Height == 0 {
+		r.Width, r.Height = m.fit(size)
+	}
+	return nil
+}
+
+// fit is the size to which a given picture comes nearest: its own, rounded to multiples, or one of the model's own area if that is too large.
+func (m *Model) fit(size image.Point) (width, height int) {
+	multiple, most := m.Multiple(), maxEnlarged*max(m.Size())
+	scale := 1.0
+	if max(size.X, size.Y) > most {
+		w, h := m.Size()
+		scale = math.Sqrt(float64(w*h) / (float64(size.X) * float64(size.Y)))
+	}
+	round := func(side int) int {
+		return min(max(int(math.Round(scale*float64(side)/float64(multiple))), 1), most/multiple) * multiple
+	}
+	return round(size.X), round(size.Y)
+}
+
+// opaque tells whether no pixel is transparent.
+func opaque(img image.Image) bool {
+	if known, ok := img.(interface{ Opaque() bool }); ok {
+		return known.Opaque()
+	}
+	return false
+}
+
+// readMask tells for each pixel of a mask at the given size whether it is repainted.
+func readMask(mask image.Image, width, height int) []bool {
+	transparent := !opaque(mask)
+	b := mask.Bounds()
+	grey := image.NewGray(image.Rect(0, 0, b.Dx(), b.Dy()))
+	for y := range b.Dy() {
+		for x := range b.Dx() {
+			c := mask.At(b.Min.X+x, b.Min.Y+y)
+			if transparent {
+				_, _, _, a := c.RGBA()
+				grey.SetGray(x, y, color.Gray{uint8(255 - a>>8)})
+			} else {
+				grey.Set(x, y, c)
+			}
+		}
+	}
+	resized := grey
+	if b.Dx() != width || b.Dy() != height {
+		resized = image.NewGray(image.Rect(0, 0, width, height))
+		draw.BiLinear.Scale(resized, resized.Rect, grey, grey.Rect, draw.Src, nil)
+	}
+	repainted := make([]bool, width*height)
+	for i, v := range resized.Pix {
+		repainted[i] = v >= 128
+	}
+	return repainted
+}
+
+// resize puts a picture on grey, at the given size.
+func resize(img image.Image, width, height int) *image.RGBA {
+	resized := image.NewRGBA(image.Rect(0, 0, width, height))
+	draw.Draw(resized, resized.Rect, image.NewUniform(color.Gray{128}), image.Point{}, draw.Src)
+	draw.CatmullRom.Scale(resized, resized.Rect, img, img.Bounds(), draw.Over, nil)
+	return resized
+}
+
+// encodeImage makes what the sample of a completed request starts from; nil: noise alone.
+func (e *Engine) encodeImage(ctx context.Context, r Request) (*original, error) {
+	m := e.model
+	if r.Image == nil && !m.inpaints() {
+		return nil, nil
+	}
+	o := &original{}
+	if r.Mask != nil {
+		o.mask = readMask(r.Mask, r.Width, r.Height)
+	} else if m.inpaints() {
+		o.mask = make([]bool, r.Width*r.Height)
+		for i := range o.mask {
+			o.mask[i] = true
+		}
+	}
+	select { // networks of the VAE take much memory: they run one at a time
+	case e.decoding <- struct{}{}:
+		defer func() { <-e.decoding }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	planes := make([]float32, 3*r.Width*r.Height)
+	var err error
+	if r.Image != nil {
+		o.picture = resize(r.Image, r.Width, r.Height)
+		pixels.Planes(planes, o.picture)
+		if o.image, err = m.encode(ctx, planes, r.Width, r.Height); err != nil {
+			return nil, err
+		}
+	}
+	if m.inpaints() {
+		for i := range planes {
+			if o.mask[i%len(o.mask)] {
+				planes[i] = 0
+			}
+		}
+		o.masked, err = m.encode(ctx, planes, r.Width, r.Height)
+	}
+	return o, err
+}
+
+// encode runs the VAE's encoder over planes [3, H, W].
+func (m *Model) encode(ctx context.Context, planes []float32, width, height int) (*moments, error) {
+	runner, err := m.encoder.get()
+	if err != nil {
+		return nil, err
+	}
+	out, err := runner.Run(ctx, map[string]op.Array{"pixel_values": op.Floats(planes, 1, 3, height, width)})
+	if err != nil {
+		return nil, fmt.Errorf("vae encoder: %w", err)
+	}
+	d := &moments{mean: out["latent_mean"].F32, std: out["latent_logvar"].F32}
+	if n := len(planes) / 3 / (m.VAE.Factor() * m.VAE.Factor()) * m.VAE.LatentChannels; len(d.mean) != n || len(d.std) != n {
+		return nil, fmt.Errorf("vae encoder: %d means and %d variances, needs %d", len(d.mean), len(d.std), n)
+	}
+	for i, v := range d.std {
+		d.std[i] = float32(math.Exp(0.5 * min(max(float64(v), -30), 20)))
+	}
+	return d, nil
+}
+
+// paste puts back the pixels that were not to be repainted: through the VAE they would come out a little changed.
+func (o *original) paste(picture *image.NRGBA) {
+	if o == nil || o.picture == nil || o.mask == nil {
+		return
+	}
+	for i, repainted := range o.mask {
+		if !repainted {
+			copy(picture.Pix[4*i:4*i+4], o.picture.Pix[4*i:4*i+4])
+		}
+	}
+}
+
+// lazyEncoder is the VAE's encoder, opened when it is first needed: a server that only reads prompts keeps its memory.
+type lazyEncoder struct {
+	folder  string
+	config  vae.Config
+	network func(name string, model op.Model, weights *checkpoint.Component) (Runner, error)
+
+	mu     sync.Mutex
+	runner Runner
+}
+
+func (l *lazyEncoder) get() (Runner, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.runner != nil {
+		return l.runner, nil
+	}
+	component, err := checkpoint.OpenComponent(l.folder)
+	if err != nil {
+		return nil, err
+	}
+	defer component.Close()
+	l.runner, err = l.network("vae_encoder", vae.Encoder(l.config), component)
+	return l.runner, err
+}
+
+func (l *lazyEncoder) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.runner == nil {
+		return nil
+	}
+	return l.runner.Close()
+}
