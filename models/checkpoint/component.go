@@ -29,17 +29,23 @@ type Component struct {
 	config  json.RawMessage
 	files   []*safetensors.File
 	sources map[string]source
+
+	temporary string // a folder of copies, or empty
 }
 
-// source is a weight's place: the open file and the name it has there.
+// source is a weight's place: the open file and the whole tensor, or rows of it, there.
 type source struct {
 	file *safetensors.File
-	name string
+	info safetensors.Info // Name is the file's
 }
 
 // OpenComponent opens the component folder dir. A network, which is a folder with config.json, must have weights; what
-// is missing is a *MissingError. The caller closes the Component.
+// is missing is a *MissingError. Below the path of a single-file checkpoint, dir is the file's component of that name. The
+// caller closes the Component.
 func OpenComponent(dir string) (*Component, error) {
+	if file := filepath.Dir(filepath.Clean(dir)); isSingle(file) {
+		return openPart(file, filepath.Base(dir))
+	}
 	c := &Component{path: dir, sources: map[string]source{}}
 	if stat, err := os.Stat(dir); err != nil || !stat.IsDir() {
 		return nil, &MissingError{Path: dir, Parts: []string{"the folder"}}
@@ -85,10 +91,10 @@ func (c *Component) openWeights() error {
 	for _, file := range c.files {
 		for _, name := range file.Names() {
 			current := rename(name)
-			if _, twice := c.sources[current]; twice {
-				return fmt.Errorf("%s: weight %q is there twice", file.Path(), current)
+			info, _ := file.Info(name)
+			if err := c.add(current, source{file, info}); err != nil {
+				return err
 			}
-			c.sources[current] = source{file, name}
 		}
 	}
 	return nil
@@ -109,8 +115,8 @@ func (c *Component) Info(name string) (info Info, ok bool) {
 	if !ok {
 		return Info{}, false
 	}
-	inFile, _ := s.file.Info(s.name)
-	inFile.Name = name
+	inFile := s.info
+	inFile.Name, inFile.Shape = name, slices.Clone(s.info.Shape)
 	return Info{Info: inFile, Path: s.file.Path()}, true
 }
 
@@ -120,7 +126,17 @@ func (c *Component) Float32(name string) ([]float32, []int, error) {
 	if !ok {
 		return nil, nil, fmt.Errorf("%s: no weight %q", c.path, name)
 	}
-	return s.file.Float32(s.name)
+	t, err := s.file.Tensor(s.info.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	whole, _ := s.file.Info(s.info.Name)
+	t.Data = t.Data[s.info.Offset-whole.Offset:][:s.info.Length]
+	values, err := t.Float32()
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: weight %q: %w", s.file.Path(), name, err)
+	}
+	return values, slices.Clone(s.info.Shape), nil
 }
 
 // Close releases the weight files.
@@ -128,6 +144,9 @@ func (c *Component) Close() error {
 	var errs []error
 	for _, f := range c.files {
 		errs = append(errs, f.Close())
+	}
+	if c.temporary != "" {
+		errs = append(errs, os.RemoveAll(c.temporary))
 	}
 	return errors.Join(errs...)
 }

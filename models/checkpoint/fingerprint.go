@@ -34,8 +34,12 @@ func (f *Folder) Fingerprint() (string, error) {
 		if tokenizer == Tokenizer2 && !f.Has(tokenizer) {
 			continue
 		}
+		words, err := f.Component(tokenizer)
+		if err != nil {
+			return "", err
+		}
 		for _, name := range []string{"vocab.json", "merges.txt"} {
-			data, err := os.ReadFile(filepath.Join(f.path, tokenizer, name))
+			data, err := os.ReadFile(filepath.Join(words.path, name))
 			if err != nil {
 				return "", err
 			}

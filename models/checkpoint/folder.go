@@ -1,5 +1,6 @@
 // Package checkpoint opens, checks and writes diffusers model folders: model_index.json and one sub-folder a component,
-// each with its configuration and safetensors weights. Opening reads headers only; weights are read when asked for, or
+// each with its configuration and safetensors weights. A single-file checkpoint in LDM names opens as the folder that it would
+// convert to, without being converted. Opening reads headers only; weights are read when asked for, or
 // by others at the file positions given here.
 package checkpoint
 
@@ -59,13 +60,19 @@ type MissingError struct {
 }
 
 func (e *MissingError) Error() string {
-	return fmt.Sprintf("model folder %s lacks %s", e.Path, strings.Join(e.Parts, ", "))
+	return fmt.Sprintf("model %s lacks %s", e.Path, strings.Join(e.Parts, ", "))
 }
 
 // Open reads model_index.json, and the configurations and weight headers of unet, vae, text_encoder, tokenizer and
 // scheduler, which must all be there, of a listed text_encoder_2 and tokenizer_2, which must be there too, and of every
 // other listed network that is (such as encoder). The caller closes the Folder. Missing parts are a *MissingError.
+//
+// dir may be a single-file checkpoint of Stable Diffusion 1, 2 or XL, with the tokenizer's folder beside it; a scheduler folder beside
+// it comes before the schedule of its kind. One of another kind is a *KindError.
 func Open(dir string) (*Folder, error) {
+	if isSingle(dir) {
+		return openSingle(dir)
+	}
 	index, err := readIndex(dir)
 	if err != nil {
 		return nil, err
@@ -160,7 +167,7 @@ func readIndex(dir string) (modelIndex, error) {
 	return index, nil
 }
 
-// Path is the folder given to Open.
+// Path is the folder, or the single file, given to Open.
 func (f *Folder) Path() string { return f.path }
 
 // Class is the pipeline class that model_index.json names, such as StableDiffusionPipeline.
@@ -169,7 +176,7 @@ func (f *Folder) Class() string { return f.class }
 // Has tells whether the folder has the named component.
 func (f *Folder) Has(name string) bool { return f.components[name] != nil }
 
-// Component gives an open component; the Folder closes it.
+// Component gives an open component; the Folder closes it. A tokenizer's files lie at its Path.
 func (f *Folder) Component(name string) (*Component, error) {
 	if c := f.components[name]; c != nil {
 		return c, nil
