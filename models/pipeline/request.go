@@ -2,12 +2,9 @@ package pipeline
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"image"
-	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -38,9 +35,8 @@ type Defaults struct {
 // readDefaults reads dir/generation_config.json over the values that suit Stable Diffusion.
 func readDefaults(dir string) (Defaults, error) {
 	d := Defaults{Steps: 25, GuidanceScale: 7.5}
-	path := filepath.Join(dir, "generation_config.json")
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := readSettings(dir, "generation_config.json")
+	if data == nil && err == nil {
 		return d, nil
 	}
 	if err == nil {
@@ -49,7 +45,7 @@ func readDefaults(dir string) (Defaults, error) {
 		err = dec.Decode(&d)
 	}
 	if err != nil {
-		return d, fmt.Errorf("%s: %w", path, err)
+		return d, fmt.Errorf("%s: %w", filepath.Join(dir, "generation_config.json"), err)
 	}
 	return d, nil
 }
@@ -83,8 +79,8 @@ type Subject struct {
 }
 
 // Request asks for one picture. Both prompts may weigh their words, as tokenizer.ParseWeights reads them, and be longer than the text
-// encoder's context: then it reads them in chunks, whose states follow each other. Zero Steps, GuidanceScale, Width, Height, NegativePrompt and Scheduler take the model's
-// defaults.
+// encoder's context: then it reads them in chunks, whose states follow each other. Zero Steps, GuidanceScale, Width, Height,
+// NegativePrompt and Scheduler take the model's defaults.
 type Request struct {
 	Prompt         string
 	NegativePrompt string // one of blanks is the empty text, also where no negative prompt is something else, as in SDXL

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"likeness/models/checkpoint"
 	"likeness/models/clip"
@@ -28,7 +30,10 @@ func (m *Model) readTexts(folder *checkpoint.Folder, b Backend) error {
 			}
 		}
 		errs = append(errs, err)
-		t.tokenizer, err = tokenizer.Open(filepath.Join(folder.Path(), name[1]))
+		words, err := folder.Component(name[1])
+		if err == nil {
+			t.tokenizer, err = tokenizer.Open(words.Path())
+		}
 		errs = append(errs, err)
 		m.encoders = append(m.encoders, t)
 	}
@@ -44,19 +49,27 @@ func (m *Model) readTexts(folder *checkpoint.Folder, b Backend) error {
 
 // readZeroNegative reads force_zeros_for_empty_prompt, which StableDiffusionXLPipeline assumes where it is not there.
 func (m *Model) readZeroNegative(dir string) error {
-	path := filepath.Join(dir, "model_index.json")
-	data, err := os.ReadFile(path)
-	if err != nil {
+	m.zeroNegative = true
+	data, err := readSettings(dir, "model_index.json")
+	if data == nil || err != nil {
 		return err
 	}
-	settings := struct {
-		Zeros bool `json:"force_zeros_for_empty_prompt"`
-	}{true}
-	if err := json.Unmarshal(data, &settings); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	err = json.Unmarshal(data, &struct {
+		Zeros *bool `json:"force_zeros_for_empty_prompt"`
+	}{&m.zeroNegative})
+	if err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(dir, "model_index.json"), err)
 	}
-	m.zeroNegative = settings.Zeros
 	return nil
+}
+
+// readSettings reads a file of a model folder: nil where there is none, as in a single-file checkpoint.
+func readSettings(dir, name string) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(dir, name))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, nil
+	}
+	return data, err
 }
 
 // checkTexts holds that tokenizers, text encoders and UNet fit together.
