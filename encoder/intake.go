@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"image"
+	"image/draw"
 	_ "image/jpeg" // a format intake reads
 	_ "image/png"  // a format intake reads
 )
@@ -74,10 +75,39 @@ func NewIntake(cfg IntakeConfig) *Intake {
 // Read decodes a PNG, JPEG or WebP, told apart by content, turns it upright as its EXIF orientation says, puts
 // transparency on white and cuts out the largest face. The error is a *PhotoError if the photo is at fault.
 func (in *Intake) Read(ctx context.Context, data []byte) (*Photo, error) {
-	if err := in.checkHeader(data); err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := ctx.Err(); err != nil {
+	decoded, err := in.decode(data)
+	if err != nil {
+		return nil, err
+	}
+	photo, err := in.Align(ctx, decoded, orientation(data))
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	photo.Hash = hex.EncodeToString(sum[:])
+	return photo, nil
+}
+
+// Decode is Read without the face: the whole picture, upright, with its transparency.
+func (in *Intake) Decode(data []byte) (image.Image, error) {
+	decoded, err := in.decode(data)
+	if err != nil {
+		return nil, err
+	}
+	o := orientation(data)
+	if o == 1 {
+		return decoded, nil
+	}
+	img := image.NewRGBA(image.Rectangle{Max: decoded.Bounds().Size()})
+	draw.Draw(img, img.Rect, decoded, decoded.Bounds().Min, draw.Src)
+	return upright(img, o), nil
+}
+
+func (in *Intake) decode(data []byte) (image.Image, error) {
+	if err := in.checkHeader(data); err != nil {
 		return nil, err
 	}
 	decoded, format, err := image.Decode(bytes.NewReader(data))
@@ -87,13 +117,7 @@ func (in *Intake) Read(ctx context.Context, data []byte) (*Photo, error) {
 	if format == "webp" {
 		fullRange(decoded)
 	}
-	photo, err := in.Align(ctx, decoded, orientation(data))
-	if err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(data)
-	photo.Hash = hex.EncodeToString(sum[:])
-	return photo, nil
+	return decoded, nil
 }
 
 // Align is Read after decoding: orientation is EXIF's, 1…8, where 1 is upright. It leaves Hash empty.

@@ -33,7 +33,10 @@ type generateCommand struct {
 	GuidanceScale  float64  `help:"How closely the prompt is followed; 0: the model's default." default:"0"`
 	ClipSkip       int      `help:"How many of the text encoder's last layers are passed over, as diffusers counts; web UIs count one more." default:"0"`
 	Scheduler      string   `help:"The sampler, for example ddim, euler, unipc or dpmsolver++_karras (a wrong name lists all); by default the model's own." placeholder:"NAME"`
-	Size           string   `help:"Width and height in pixels, as 128x128; by default the model's own." placeholder:"WxH"`
+	Image          string   `help:"A picture to redraw instead of starting from nothing. Its transparent pixels, if it has any, are the mask." placeholder:"FILE"`
+	Mask           string   `help:"What of the picture is repainted, a file of its size: where it is transparent or, if it nowhere is, white." placeholder:"FILE"`
+	Strength       float64  `help:"How far to go from the picture, up to 1; 0: 0.8, and with a mask 1." default:"0"`
+	Size           string   `help:"Width and height in pixels, as 128x128; by default the image's or the model's own." placeholder:"WxH"`
 	N              int      `short:"n" help:"Pictures to make." default:"1"`
 	Out            string   `short:"o" help:"The PNG file; several pictures become out-1.png, out-2.png and so on." default:"out.png" placeholder:"FILE"`
 	Grid           bool     `help:"Put all pictures side by side into one file."`
@@ -51,6 +54,7 @@ func (generateCommand) Help() string {
   server generate --prompt "an illustration of <me> wearing a crown" --concept me.safetensors --seed 1 -n 4 -o crown.png
   server generate --prompt "<ann> and <bob> at the beach" --concept ann.safetensors:0.8 --concept bob.safetensors
   server generate --prompt "<me> in ink" --concept me.safetensors --concept ink-lora.safetensors:0.7
+  server generate --prompt "a photo of <me> at the beach" --concept me.safetensors --image beach.png --mask face.png
 
 A LoRA acts on the whole picture and need not be named; <its-file-name:0.7>, which is then taken out of the prompt, sets its strength too.`
 }
@@ -85,6 +89,9 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if r.Prompt, r.Subjects, err = c.subjects(m, &files); err != nil {
 		return err
 	}
+	if err := c.readImages(m, &r); err != nil {
+		return err
+	}
 	start := time.Now()
 	results, err := c.draw(ctx, m, r)
 	if err != nil {
@@ -99,6 +106,27 @@ func (c *generateCommand) Run(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(os.Stderr, "%s: seed %d, %v\n", strings.Join(written, ", "), r.Seed, took)
+	return nil
+}
+
+// readImages reads picture and mask, within the limits for photos.
+func (c *generateCommand) readImages(m *model, r *pipeline.Request) error {
+	r.Strength = c.Strength
+	for _, file := range []struct {
+		path string
+		into *image.Image
+	}{{c.Image, &r.Image}, {c.Mask, &r.Mask}} {
+		if file.path == "" {
+			continue
+		}
+		data, err := os.ReadFile(file.path)
+		if err != nil {
+			return err
+		}
+		if *file.into, err = m.Decode(data); err != nil {
+			return fmt.Errorf("%s: %w", file.path, err)
+		}
+	}
 	return nil
 }
 

@@ -199,7 +199,7 @@ func (m *model) describe(folder string) (api.Model, error) {
 	d := m.base.Defaults
 	info := api.Model{
 		ID: filepath.Base(path), BaseModel: m.base.Fingerprint, Width: d.Width, Height: d.Height, Steps: d.Steps, GuidanceScale: d.GuidanceScale,
-		Scheduler: d.Scheduler, Schedulers: scheduler.Names(), Class: "face",
+		Scheduler: d.Scheduler, Schedulers: scheduler.Names(), Class: "face", Fit: m.base.Fit,
 	}
 	if m.encoder != nil {
 		info.Encoder = m.encoder.Version()

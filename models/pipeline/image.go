@@ -74,23 +74,23 @@ func (r *Request) completeImage(m *Model) error {
 		return invalid("strength", "%g: must be over 0, at most 1", r.Strength)
 	}
 	if r.Width == 0 && r.Height == 0 {
-		r.Width, r.Height = m.fit(size)
+		r.Width, r.Height = m.Fit(size.X, size.Y)
 	}
 	return nil
 }
 
-// fit is the size to which a given picture comes nearest: its own, rounded to multiples, or one of the model's own area if that is too large.
-func (m *Model) fit(size image.Point) (width, height int) {
+// Fit is the size of a picture drawn from one of the given size: that size, rounded to multiples, or one of the model's own area if that is too large.
+func (m *Model) Fit(width, height int) (int, int) {
 	multiple, most := m.Multiple(), maxEnlarged*max(m.Size())
 	scale := 1.0
-	if max(size.X, size.Y) > most {
+	if max(width, height) > most {
 		w, h := m.Size()
-		scale = math.Sqrt(float64(w*h) / (float64(size.X) * float64(size.Y)))
+		scale = math.Sqrt(float64(w*h) / (float64(width) * float64(height)))
 	}
 	round := func(side int) int {
 		return min(max(int(math.Round(scale*float64(side)/float64(multiple))), 1), most/multiple) * multiple
 	}
-	return round(size.X), round(size.Y)
+	return round(width), round(height)
 }
 
 // opaque tells whether no pixel is transparent.

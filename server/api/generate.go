@@ -9,6 +9,7 @@ import (
 	"image/png"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -67,6 +68,14 @@ func (s *Server) generate(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.answerDrawing(c, d)
+}
+
+// answerDrawing makes the pictures of a checked request.
+func (s *Server) answerDrawing(c echo.Context, d *drawing) error {
+	if d.request.Owner == "" {
+		d.request.Owner = c.RealIP()
+	}
 	before, err := s.drawing.admit(d.n)
 	if err != nil {
 		return err
@@ -89,6 +98,14 @@ func (s *Server) generate(c echo.Context) error {
 }
 
 func (d *drawing) size() string { return fmt.Sprintf("%dx%d", d.request.Width, d.request.Height) }
+
+// named is an event's name, which OpenAI calls otherwise where a picture is edited.
+func (d *drawing) named(event string) string {
+	if d.request.Image != nil {
+		return strings.Replace(event, "image_generation", "image_edit", 1)
+	}
+	return event
+}
 
 // event is one message of a stream.
 type event struct {
@@ -121,7 +138,8 @@ func (s *Server) draw(ctx context.Context, d *drawing, finish func(*image.NRGBA)
 			}
 			clock.lap("png")
 			made[i].Seed, made[i].Dropped, made[i].Timings = r.Seed, result.Truncated, clock.total()
-			report(event{eventCompleted, completedEvent{eventCompleted, i, time.Now().Unix(), d.size(), "png", made[i]}})
+			name := d.named(eventCompleted)
+			report(event{name, completedEvent{name, i, time.Now().Unix(), d.size(), "png", made[i]}})
 			return nil
 		})
 	}
@@ -148,8 +166,9 @@ func (d *drawing) reporter(i int, report func(event)) func(pipeline.Event) {
 		if err != nil {
 			return // a preview is worth no more than this
 		}
-		report(event{eventPartial, partialEvent{
-			eventPartial, i, partials, base64.StdEncoding.EncodeToString(file), time.Now().Unix(), d.size(), "png",
+		name := d.named(eventPartial)
+		report(event{name, partialEvent{
+			name, i, partials, base64.StdEncoding.EncodeToString(file), time.Now().Unix(), d.size(), "png",
 		}})
 		partials++
 	}

@@ -100,12 +100,17 @@ func (s *Server) readDrawing(c echo.Context) (*drawing, error) {
 	if err := readJSON(c, &b); err != nil {
 		return nil, err
 	}
+	return s.checkDrawing(c.Request().Context(), b)
+}
+
+// checkDrawing checks the fields that pictures from nothing and edits share.
+func (s *Server) checkDrawing(ctx context.Context, b generationBody) (*drawing, error) {
 	d := &drawing{
 		n: or(b.N, 1), url: or(b.ResponseFormat, "b64_json") == "url", stream: or(b.Stream, false), partials: or(b.PartialImages, 0),
 		request: pipeline.Request{
 			NegativePrompt: or(b.NegativePrompt, ""), Seed: or(b.Seed, rand.Uint64N(1<<32)), Steps: or(b.Steps, s.Model.Steps),
 			GuidanceScale: or(b.GuidanceScale, s.Model.GuidanceScale), Scheduler: or(b.Scheduler, s.Model.Scheduler),
-			Owner: or(b.User, c.RealIP()),
+			Owner: or(b.User, ""),
 		},
 	}
 	if d.request.GuidanceScale == 0 {
@@ -131,7 +136,7 @@ func (s *Server) readDrawing(c echo.Context) (*drawing, error) {
 	if d.stream && d.partials > 0 {
 		d.request.PreviewEvery = (d.request.Steps + d.partials) / (d.partials + 1)
 	}
-	return d, s.setPrompt(c.Request().Context(), d, *b.Prompt, strength)
+	return d, s.setPrompt(ctx, d, *b.Prompt, strength)
 }
 
 func checkText(name, text string) error {

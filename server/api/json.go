@@ -26,6 +26,10 @@ func readJSON(c echo.Context, v any) error {
 	if err := bodyRead(c); err != nil {
 		return err
 	}
+	return decodeJSON(data, v)
+}
+
+func decodeJSON(data []byte, v any) error {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(v); err != nil {

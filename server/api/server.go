@@ -5,6 +5,7 @@ package api
 import (
 	"context"
 	"errors"
+	"image"
 	"log/slog"
 	"net/http"
 	"time"
@@ -19,8 +20,9 @@ import (
 	"likeness/server/store"
 )
 
-// PhotoReader decodes, checks and aligns one uploaded photo; *encoder.Intake is one.
+// PhotoReader decodes and checks one uploaded photo; Read also aligns it. *encoder.Intake is one.
 type PhotoReader interface {
+	Decode(data []byte) (image.Image, error)
 	Read(ctx context.Context, data []byte) (*encoder.Photo, error)
 }
 
@@ -46,6 +48,8 @@ type Model struct {
 	Scheduler     string   // empty: the folder's own
 	Schedulers    []string // all that a request may name
 	Class         string   // the noun of an upload that names none
+	// Fit is the size of a picture drawn from one of the given size, where a request names none; nil: Width and Height.
+	Fit func(width, height int) (int, int)
 }
 
 // Config is what a Server is made of. Limits that are zero take their default.
@@ -122,6 +126,7 @@ func (s *Server) routes() {
 	e.GET("/v1/concepts/:id/file", s.conceptFile)
 	e.GET("/v1/concepts/:id/image", s.conceptImage)
 	e.POST("/v1/images/generations", s.generate)
+	e.POST("/v1/images/edits", s.edit)
 	e.GET("/v1/images/:id", s.picture)
 	e.GET("/v1/models", s.listModels)
 	e.GET("/openapi.json", s.document)

@@ -23,7 +23,7 @@ import (
 const (
 	maxPhotos = encoder.MaxPhotos
 	maxField  = 1 << 10 // bytes of a text field
-	maxParts  = 16
+	maxParts  = 24
 )
 
 // upload is a form with photos of one person.
@@ -44,13 +44,21 @@ func (u *upload) photoHash() string {
 
 // readUpload reads a multipart form part by part, in memory: photos never touch the disk.
 func (s *Server) readUpload(c echo.Context) (*upload, error) {
+	u := &upload{class: s.Model.Class}
+	if err := s.readForm(c, u.add); err != nil {
+		return nil, err
+	}
+	return u, u.check()
+}
+
+// readForm hands the parts of a multipart form to add, one by one.
+func (s *Server) readForm(c echo.Context, add func(*multipart.Part) error) error {
 	r := c.Request()
 	r.Body = http.MaxBytesReader(c.Response(), r.Body, s.MaxUpload)
 	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "multipart/form-data" || parameters["boundary"] == "" {
-		return nil, &problem{http.StatusUnsupportedMediaType, "not_a_form", "", "send the photos as multipart/form-data, in parts named image"}
+		return &problem{http.StatusUnsupportedMediaType, "not_a_form", "", "send the photos as multipart/form-data, in parts named image"}
 	}
-	u := &upload{class: s.Model.Class}
 	form := multipart.NewReader(r.Body, parameters["boundary"])
 	for n := 0; ; n++ {
 		part, err := form.NextPart()
@@ -58,22 +66,19 @@ func (s *Server) readUpload(c echo.Context) (*upload, error) {
 			break
 		}
 		if err != nil {
-			return nil, formError(err)
+			return formError(err)
 		}
 		if n >= maxParts {
-			return nil, &problem{http.StatusBadRequest, "invalid_form", "", fmt.Sprintf("the form has more than %d parts", maxParts)}
+			return &problem{http.StatusBadRequest, "invalid_form", "", fmt.Sprintf("the form has more than %d parts", maxParts)}
 		}
-		if err := u.add(part); err != nil {
-			return nil, err
+		if err := add(part); err != nil {
+			return err
 		}
 	}
 	if _, err := io.Copy(io.Discard, r.Body); err != nil { // only at its end does the server notice a client going away
-		return nil, formError(err)
+		return formError(err)
 	}
-	if err := bodyRead(c); err != nil {
-		return nil, err
-	}
-	return u, u.check()
+	return bodyRead(c)
 }
 
 func formError(err error) error {
