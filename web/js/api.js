@@ -41,9 +41,21 @@ export function createConcept(photos, word, name) {
   return json("v1/concepts", { method: "POST", body: form });
 }
 
-/** Draws pictures, calling on(event) for each event of the stream until its end. */
-export async function generate(body, on, signal) {
-  const response = await request("v1/images/generations", send("POST", { ...body, stream: true }, signal));
+function editForm(body, edit) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(body)) form.set(name, value);
+  form.set("image", edit.image);
+  if (edit.mask) form.set("mask", edit.mask);
+  if (edit.strength) form.set("strength", edit.strength);
+  return form;
+}
+
+/** Draws pictures, from a picture where there is an edit, calling on(event) for each event of the stream until its end. */
+export async function generate(body, edit, on, signal) {
+  const streamed = { ...body, stream: true };
+  const response = edit
+    ? await request("v1/images/edits", { method: "POST", body: editForm(streamed, edit), signal })
+    : await request("v1/images/generations", send("POST", streamed, signal));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {

@@ -1,6 +1,7 @@
 // The page, put together.
 import * as api from "./api.js";
 import { activate, addConcept, isTaken, newest, setUpConcepts } from "./concepts.js";
+import { setUpEdit } from "./edit.js";
 import { byId } from "./element.js";
 import { setUpGallery } from "./gallery.js";
 import { proposeWord, setUpPhotos } from "./photos.js";
@@ -19,6 +20,7 @@ function use(concept) {
 setUpPrompt(model);
 setUpStudio(model);
 setUpGallery();
+setUpEdit();
 setUpPhotos({
   model,
   isTaken,

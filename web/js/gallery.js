@@ -1,4 +1,5 @@
 // Finished pictures: the viewer, downloads, and the earlier runs of this visit.
+import { startEdit } from "./edit.js";
 import { byId, make } from "./element.js";
 import { writeRequest } from "./prompt.js";
 import { zip } from "./zip.js";
@@ -16,6 +17,10 @@ export function pngURL(base64) {
 export function setUpGallery() {
   byId("viewer-before").addEventListener("click", () => turn(-1));
   byId("viewer-after").addEventListener("click", () => turn(1));
+  byId("viewer-edit").addEventListener("click", () => {
+    byId("viewer").close();
+    startEdit(viewed.pictures[viewed.index].blob);
+  });
   byId("viewer").addEventListener("keydown", (event) => {
     if (event.key === "ArrowLeft") turn(-1);
     if (event.key === "ArrowRight") turn(1);

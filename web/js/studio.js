@@ -1,5 +1,6 @@
 // Drawing: from the form to finished pictures, with progress, previews and cancel.
 import * as api from "./api.js";
+import { readEdit, startEdit } from "./edit.js";
 import { byId, duration, make } from "./element.js";
 import { addRun, downloadAll, openViewer, pngURL } from "./gallery.js";
 import { readRequest } from "./prompt.js";
@@ -36,7 +37,9 @@ async function draw(request) {
   show(tiles);
   const start = performance.now();
   try {
-    await api.generate({ ...request, partial_images: 2 }, (event) => {
+    const edit = await readEdit();
+    for (const tile of tiles) tile.shape(edit?.aspect ?? aspect);
+    await api.generate({ ...request, partial_images: 2 }, edit, (event) => {
       tiles[event.index].take(event);
       showProgress(tiles, start);
     }, abort.signal);
@@ -108,8 +111,13 @@ class Tile {
     this.view = make("button", { type: "button", className: "view", disabled: true, "aria-label": `Picture ${index + 1}, being drawn`, onclick: () => this.open() }, this.image);
     this.label = make("span", {}, "…");
     this.link = make("a", { className: "button off", "aria-label": `Download picture ${index + 1}` }, "Download");
-    this.element = make("div", { className: "tile forming" }, this.view, make("div", { className: "bar" }, this.label, this.link));
-    this.element.style.setProperty("--aspect", aspect);
+    this.edit = make("button", { type: "button", className: "quiet off", "aria-label": `Edit picture ${index + 1}`, onclick: () => startEdit(this.blob) }, "Edit");
+    this.element = make("div", { className: "tile forming" }, this.view, make("div", { className: "bar" }, this.label, this.edit, this.link));
+    this.shape(aspect);
+  }
+
+  shape(ratio) {
+    this.element.style.setProperty("--aspect", ratio);
   }
 
   take(event) {
@@ -121,9 +129,9 @@ class Tile {
     }
     this.image.hidden = false;
     this.element.classList.add("seen");
-    if (event.type === "image_generation.partial_image") {
+    if (event.type.endsWith(".partial_image")) {
       this.image.src = `data:image/png;base64,${event.b64_json}`;
-    } else if (event.type === "image_generation.completed") {
+    } else if (event.type.endsWith(".completed")) {
       this.complete(event);
     }
   }
@@ -141,6 +149,7 @@ class Tile {
     this.link.href = this.url;
     this.link.download = `likeness-${event.seed}.png`;
     this.link.classList.remove("off");
+    this.edit.classList.remove("off");
     this.element.classList.remove("forming");
   }
 
