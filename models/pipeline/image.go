@@ -6,6 +6,7 @@ import (
 	"image"
 	"image/color"
 	"math"
+	"slices"
 	"sync"
 
 	"golang.org/x/image/draw"
@@ -21,6 +22,9 @@ const (
 	defaultStrength        = 0.8
 	defaultInpaintStrength = 1
 )
+
+// givenCache is how many pictures' latents an engine keeps.
+const givenCache = 8
 
 // original is the picture that a request starts from, and what of it is repainted, at the request's size.
 type original struct {
@@ -146,6 +150,11 @@ func (e *Engine) encodeImage(ctx context.Context, r Request) (*original, error) 
 	o := &original{}
 	if r.Mask != nil {
 		o.mask = readMask(r.Mask, r.Width, r.Height)
+		if !opaque(r.Image) { // there is nothing to keep
+			for i, empty := range readMask(r.Image, r.Width, r.Height) {
+				o.mask[i] = o.mask[i] || empty
+			}
+		}
 	} else if m.inpaints() {
 		o.mask = make([]bool, r.Width*r.Height)
 		for i := range o.mask {
@@ -163,7 +172,7 @@ func (e *Engine) encodeImage(ctx context.Context, r Request) (*original, error) 
 	if r.Image != nil {
 		o.picture = resize(r.Image, r.Width, r.Height)
 		pixels.Planes(planes, o.picture)
-		if o.image, err = m.encode(ctx, planes, r.Width, r.Height); err != nil {
+		if o.image, err = e.encode(ctx, planes, r.Width, r.Height); err != nil {
 			return nil, err
 		}
 	}
@@ -173,13 +182,17 @@ func (e *Engine) encodeImage(ctx context.Context, r Request) (*original, error) 
 				planes[i] = 0
 			}
 		}
-		o.masked, err = m.encode(ctx, planes, r.Width, r.Height)
+		o.masked, err = e.encode(ctx, planes, r.Width, r.Height)
 	}
 	return o, err
 }
 
-// encode runs the VAE's encoder over planes [3, H, W].
-func (m *Model) encode(ctx context.Context, planes []float32, width, height int) (*moments, error) {
+// encode runs the VAE's encoder over planes [3, H, W], once for pictures that are asked for together.
+func (e *Engine) encode(ctx context.Context, planes []float32, width, height int) (*moments, error) {
+	m, key := e.model, textKey([]int64{int64(width), int64(height)}, planes)
+	if both, ok := e.given.get(key); ok {
+		return &moments{both[:len(both)/2], both[len(both)/2:]}, nil
+	}
 	runner, err := m.encoder.get()
 	if err != nil {
 		return nil, err
@@ -195,6 +208,7 @@ func (m *Model) encode(ctx context.Context, planes []float32, width, height int)
 	for i, v := range d.std {
 		d.std[i] = float32(math.Exp(0.5 * min(max(float64(v), -30), 20)))
 	}
+	e.given.put(key, slices.Concat(d.mean, d.std))
 	return d, nil
 }
 

@@ -162,6 +162,12 @@ func TestMasks(t *testing.T) {
 			changed++
 		}
 	}
+	r.Mask, r.Image = image.NewGray(picture.Rect), holed
+	black := generate(t, e, r)
+	r.Mask = white
+	if d := furthest(t, generate(t, e, r).Latents.F32, black.Latents.F32); d != 0 {
+		t.Errorf("a black mask over a holed picture is %g from a mask of the hole", d)
+	}
 	if changed < hole.Dx()*hole.Dy()/2 {
 		t.Errorf("%d pixels of the hole changed", changed)
 	}

@@ -97,8 +97,8 @@ type Request struct {
 	// mask. Without Width and Height, the picture is of its size, or of one near it that the model can draw. An inpainting model without
 	// mask repaints everything, and without image starts from noise as any other.
 	Image image.Image
-	// Mask, of Image's size, says what of it is repainted: where the mask has transparent pixels these, otherwise its white ones. All others
-	// stay in the Result as they are in Image. A concept named in the prompt is painted into the place.
+	// Mask, of Image's size, says what of it is repainted: where the mask has transparent pixels these, otherwise its white ones; transparent pixels of Image are
+	// too. All others stay in the Result as they are in Image. A concept named in the prompt is painted into the place.
 	Mask     image.Image
 	Strength float64 // share of the steps that are taken, from an image with as much noise: 0 to 1; 0: 0.8, and with a mask 1, as in diffusers
 
