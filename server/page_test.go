@@ -226,7 +226,7 @@ func TestMistakes(t *testing.T) {
 	p.fill("#prompt", "<someone> hi")
 	p.click("#generate")
 	alert("<someone>")
-	p.fill("#prompt", "this prompt is far longer than sixteen tokens before it comes to <me>")
+	p.fill("#prompt", strings.Repeat("this prompt is far longer than what is read ", 8)+"<me>")
 	p.click("#generate")
 	alert("too long")
 	p.shot("9-alerts")
