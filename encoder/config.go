@@ -14,6 +14,7 @@ type Config struct {
 	Class string `json:"_class_name"`
 
 	ImageSize        int   `json:"image_size"`         // side of the aligned photos, in pixels
+	PatchSize        int   `json:"patch_size"`         // of the pieces that the trunk's first convolution cuts a photo into
 	BlockOutChannels []int `json:"block_out_channels"` // of the convolutional trunk, each level at half the size of the one before
 	NormNumGroups    int   `json:"norm_num_groups"`
 	NumLayers        int   `json:"num_layers"` // transformer layers over the places of all photos
@@ -30,7 +31,7 @@ type Config struct {
 
 // Default is the architecture of the bundled encoder for a text encoder of the given width.
 func Default(textWidth int) Config {
-	return Config{Class: className, ImageSize: 128, BlockOutChannels: []int{32, 64, 128, 192}, NormNumGroups: 16, NumLayers: 1, NumHeads: 6,
+	return Config{Class: className, ImageSize: 128, PatchSize: 4, BlockOutChannels: []int{64, 128, 192}, NormNumGroups: 16, NumLayers: 1, NumHeads: 6,
 		NumQueries: 16, HiddenSize: 512, NumVectors: 2, TextWidth: textWidth, Rank: 4, NumCoefficients: 16,
 		Targets: []string{"attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0",
 			"attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0", "time_emb_proj"}}
@@ -58,8 +59,11 @@ func (c Config) check() error {
 	if c.NumHeads < 1 || c.width()%c.NumHeads != 0 {
 		return fmt.Errorf("num_attention_heads: %d do not divide the trunk's width %d", c.NumHeads, c.width())
 	}
-	if c.ImageSize < 1<<n || c.ImageSize%(1<<n) != 0 {
-		return fmt.Errorf("image_size: %d is no multiple of %d", c.ImageSize, 1<<n)
+	if c.PatchSize < 1 {
+		return fmt.Errorf("patch_size: %d is not positive", c.PatchSize)
+	}
+	if place := c.PatchSize << (n - 1); c.ImageSize < place || c.ImageSize%place != 0 {
+		return fmt.Errorf("image_size: %d is no multiple of %d", c.ImageSize, place)
 	}
 	if c.NumLayers < 0 || min(c.NumQueries, c.HiddenSize, c.NumVectors, c.TextWidth, c.Rank, c.NumCoefficients) < 1 {
 		return fmt.Errorf("sizes of the encoder must be positive")
@@ -72,7 +76,7 @@ func (c Config) width() int { return c.BlockOutChannels[len(c.BlockOutChannels)-
 
 // places is the number of places of one photo that the trunk ends with.
 func (c Config) places() int {
-	side := c.ImageSize >> len(c.BlockOutChannels)
+	side := c.ImageSize / (c.PatchSize << (len(c.BlockOutChannels) - 1))
 	return side * side
 }
 

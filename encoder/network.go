@@ -19,6 +19,11 @@ func Network(cfg Config, layout *op.Layout) op.Model {
 
 // Forward reads photos [B, P, 3, S, S].
 func Forward(s op.Scope, cfg Config, layout *op.Layout, photos op.Tensor) (words, coefficients op.Tensor) {
+	return Heads(s, cfg, layout, Summary(s, cfg, photos))
+}
+
+// Summary is what the encoder sees in photos [B, P, 3, S, S] of one person each: [B, hidden_size].
+func Summary(s op.Scope, cfg Config, photos op.Tensor) op.Tensor {
 	places := cfg.trunk(s.At("trunk"), photos.Reshape(-1, 3, cfg.ImageSize, cfg.ImageSize)) // [B·P, places, width]
 	width := cfg.width()
 	places = places.Add(s.Weight("position_embedding.weight", cfg.places(), width))
@@ -27,18 +32,26 @@ func Forward(s op.Scope, cfg Config, layout *op.Layout, photos op.Tensor) (words
 		h = cfg.layer(s.Index("layers", i), h)
 	}
 	h = nn.LayerNorm(s.At("norm"), h, width, eps)
-	h = cfg.summary(s.At("summary"), h) // [B, hidden]
+	return cfg.summary(s.At("summary"), h)
+}
+
+// Heads turns a summary [B, hidden_size] into a concept.
+func Heads(s op.Scope, cfg Config, layout *op.Layout, h op.Tensor) (words, coefficients op.Tensor) {
 	words = nn.Linear(s.At("word_head"), h, cfg.HiddenSize, cfg.NumVectors*cfg.TextWidth, true)
 	coefficients = nn.Linear(s.At("coefficient_head"), h, cfg.HiddenSize, len(layout.Targets())*cfg.NumCoefficients, true)
 	return words.Reshape(-1, cfg.NumVectors, cfg.TextWidth), coefficients
 }
 
-// trunk halves the size at every level: [N, 3, S, S] → [N, places, width].
+// trunk cuts photos into patches and halves the size at every level after the first: [N, 3, S, S] → [N, places, width].
 func (c Config) trunk(s op.Scope, x op.Tensor) op.Tensor {
 	in := 3
 	for i, out := range c.BlockOutChannels {
 		b := s.Index("blocks", i)
-		x = nn.Conv2D(b.At("downsample"), x, in, out, 3, 2, 1)
+		if i == 0 {
+			x = nn.Conv2D(b.At("patch"), x, in, out, c.PatchSize, c.PatchSize, 0)
+		} else {
+			x = nn.Conv2D(b.At("downsample"), x, in, out, 3, 2, 1)
+		}
 		x = nn.Resnet{In: out, Out: out, Groups: c.NormNumGroups, Eps: eps}.Forward(b.At("resnet"), x, op.Tensor{})
 		in = out
 	}

@@ -70,17 +70,17 @@ func paint(planes []float32, renderer *portraits.Renderer, id portraits.Identity
 }
 
 func recogniserInputs(renderer *portraits.Renderer, batch int, r *rand.Rand) map[string]op.Array {
-	planes, who := make([]float32, batch*pictureSize), make([]float32, 0, batch*numTraits)
+	planes, who := make([]float32, batch*pictureSize), make([]float32, 0, batch*portraits.NumTraits)
 	for i := 0; i < batch; i += 2 {
 		id := portraits.Train.Identity(firstPerson + r.IntN(persons))
 		for j := i; j < i+2; j++ {
 			paint(planes[j*pictureSize:][:pictureSize], renderer, id, r)
-			who = append(who, traits(id)...)
+			who = append(who, id.Traits()...)
 		}
 	}
 	return map[string]op.Array{
 		"pictures": op.Floats(planes, batch, 3, portraits.Size, portraits.Size),
-		"traits":   op.Floats(who, batch, numTraits),
+		"traits":   op.Floats(who, batch, portraits.NumTraits),
 	}
 }
 
@@ -99,7 +99,7 @@ func recogniserLoss(batch int) op.Model {
 		same := similarity.Mul(s.Const(other, batch, batch)).Mean(1).Scale(float64(batch))
 		identity := rivals.Sub(same).Mean(0, 1).Reshape(1)
 
-		miss := nn.Linear(s.At("traits"), known, hiddenSize, numTraits, true).Sub(s.Input("traits", op.Float32, -1, numTraits))
+		miss := nn.Linear(s.At("traits"), known, hiddenSize, portraits.NumTraits, true).Sub(s.Input("traits", op.Float32, -1, portraits.NumTraits))
 		traits := miss.Mul(miss).Mean(0, 1).Reshape(1)
 		return map[string]op.Tensor{"loss": identity.Add(traits.Scale(traitWeight)), "identity": identity, "traits": traits}
 	}

@@ -47,7 +47,9 @@ func (p *Pretraining) Export(run, dir string) error {
 	}
 	weights := map[string]op.Array{}
 	for name, a := range average {
-		weights[strings.TrimPrefix(name, "encoder/")] = a
+		if name = strings.TrimPrefix(name, "encoder/"); !strings.HasPrefix(name, traitsHead) {
+			weights[name] = a
+		}
 	}
 	if err := checkpoint.WriteComponent(filepath.Join(dir, "encoder"), p.Encoder, base.Half(weights), nil); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"likeness/encoder"
 	"likeness/models/backend/torch"
 	"likeness/models/clip"
+	"likeness/models/nn"
 	"likeness/models/op"
 	"likeness/models/pixels"
 	"likeness/models/tokenizer"
@@ -26,11 +27,16 @@ const (
 	word  = "me"
 	class = "face"
 
+	traitsHead = "traits_head" // beside the encoder's own weights, and not exported
+
 	// dropout is the share of samples without the word embeddings, and that without offsets: neither may lean on the other alone.
 	dropout = 0.1
+	// traitWeight is the weight of reading the person's traits, which the portraits' generator knows, from the encoder's summary by a
+	// layer that is thrown away: it teaches the trunk to see a face long before the denoiser's faint gradient would.
+	traitWeight = 0.5
 	// Penalties on the mean squares keep a concept near its class word and its coefficients bounded.
-	wordPenalty        = 1e-3
-	coefficientPenalty = 1e-4
+	wordPenalty        = 1e-4
+	coefficientPenalty = 1e-5
 )
 
 // Pretraining is what the encoder is trained with.
@@ -77,8 +83,10 @@ func (p *Pretraining) trained() op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
 		s = s.Component("encoder")
 		size := p.Encoder.ImageSize
-		words, coefficients := encoder.Forward(s, p.Encoder, p.Layout, s.Input("photos", op.Float32, -1, -1, 3, size, size))
-		return map[string]op.Tensor{"words": words, "coefficients": coefficients, "offsets": encoder.Offsets(s, p.Encoder, p.Layout, coefficients)}
+		summary := encoder.Summary(s, p.Encoder, s.Input("photos", op.Float32, -1, -1, 3, size, size))
+		words, coefficients := encoder.Heads(s, p.Encoder, p.Layout, summary)
+		return map[string]op.Tensor{"words": words, "coefficients": coefficients, "offsets": encoder.Offsets(s, p.Encoder, p.Layout, coefficients),
+			"traits": nn.Linear(s.At(traitsHead), summary, p.Encoder.HiddenSize, portraits.NumTraits, true)}
 	}
 }
 
@@ -98,8 +106,10 @@ func (p *Pretraining) loss() op.Model {
 
 		diffusion := t.Loss(pred)
 		wordNorm, coefficientNorm := words.Mul(words).Mean(0, 1, 2).Reshape(1), coefficients.Mul(coefficients).Mean(0, 1).Reshape(1)
-		loss := diffusion.Reshape(1).Add(wordNorm.Scale(wordPenalty)).Add(coefficientNorm.Scale(coefficientPenalty))
-		return map[string]op.Tensor{"loss": loss, "diffusion": diffusion, "word_norm": wordNorm, "coefficient_norm": coefficientNorm}
+		miss := concept["traits"].Sub(s.Input("traits", op.Float32, -1, portraits.NumTraits))
+		traits := miss.Mul(miss).Mean(0, 1).Reshape(1)
+		loss := diffusion.Reshape(1).Add(traits.Scale(traitWeight)).Add(wordNorm.Scale(wordPenalty)).Add(coefficientNorm.Scale(coefficientPenalty))
+		return map[string]op.Tensor{"loss": loss, "diffusion": diffusion, "traits": traits, "word_norm": wordNorm, "coefficient_norm": coefficientNorm}
 	}
 }
 
@@ -108,8 +118,11 @@ func (p *Pretraining) batch(photos *photos, size int, r *rand.Rand) (map[string]
 	length, n := p.Text.MaxPositionEmbeddings, p.Encoder.NumVectors
 	ids := make([]int64, 0, size*length)
 	slots := make([]float32, size*length*n)
-	keep := make([]float32, size)
-	count := 1 + r.IntN(2)*r.IntN(encoder.MaxPhotos) // one photo in five batches of eight
+	keep, traits := make([]float32, size), make([]float32, 0, size*portraits.NumTraits)
+	count := 1
+	if r.IntN(4) == 0 {
+		count += r.IntN(encoder.MaxPhotos)
+	}
 	side := p.Encoder.ImageSize
 	planes := make([]float32, size*count*3*side*side)
 	for i := range size {
@@ -122,6 +135,7 @@ func (p *Pretraining) batch(photos *photos, size int, r *rand.Rand) (map[string]
 			}
 			photos.draw(planes[(i*count+j)*3*side*side:][:3*side*side], person.Identity, c, side, r)
 		}
+		traits = append(traits, person.Identity.Traits()...)
 		e, err := p.Tokenizer.Encode(portraits.Prompt(picture.Context, "<"+word+">"), []tokenizer.Placeholder{{Word: word, Class: class, Vectors: n}})
 		if err != nil {
 			return nil, err
@@ -141,6 +155,7 @@ func (p *Pretraining) batch(photos *photos, size int, r *rand.Rand) (map[string]
 	inputs["input_ids"] = op.Ints(ids, size, length)
 	inputs["slots"] = op.Floats(slots, size, length, n)
 	inputs["keep_offsets"] = op.Floats(keep, size)
+	inputs["traits"] = op.Floats(traits, size, portraits.NumTraits)
 	inputs["photos"] = op.Floats(planes, size, count, 3, side, side)
 	return inputs, nil
 }

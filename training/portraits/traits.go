@@ -1,13 +1,9 @@
-package evaluate
+package portraits
 
-import (
-	"reflect"
+import "reflect"
 
-	"likeness/training/portraits"
-)
-
-// traits are a person's traits as numbers: floats as they are, bools as 0 or 1, categories as one of maxValues.
-func traits(id portraits.Identity) []float32 {
+// Traits are the person's traits as numbers: floats as they are, bools as 0 or 1, categories as one of maxValues.
+func (id Identity) Traits() []float32 {
 	var all []float32
 	v := reflect.ValueOf(id)
 	for i := range v.NumField() {
@@ -28,4 +24,5 @@ func traits(id portraits.Identity) []float32 {
 // maxValues is how many values a category has at most.
 const maxValues = 16
 
-var numTraits = len(traits(portraits.Identity{}))
+// NumTraits is the number of values of [Identity.Traits].
+var NumTraits = len(Identity{}.Traits())
