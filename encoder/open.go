@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"likeness/models/checkpoint"
 	"likeness/models/op"
@@ -59,7 +60,7 @@ func Open(dir string, backend pipeline.Backend, layout Layout, more ...op.Target
 
 // openComponent returns nil where there is no such folder.
 func openComponent(dir string) (*checkpoint.Component, error) {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil
 	}
 	return checkpoint.OpenComponent(dir)

@@ -3,7 +3,6 @@ package exchange
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -62,7 +61,11 @@ func (b *Base) read() (err error) {
 	if b.Fingerprint, err = b.folder.Fingerprint(); err != nil {
 		return err
 	}
-	b.tokenizer, err = tokenizer.Open(filepath.Join(b.folder.Path(), checkpoint.Tokenizer))
+	words, err := b.folder.Component(checkpoint.Tokenizer)
+	if err != nil {
+		return err
+	}
+	b.tokenizer, err = tokenizer.Open(words.Path())
 	return err
 }
 
