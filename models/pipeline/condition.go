@@ -49,6 +49,28 @@ func embedGuidance(scale float64, dim int) []float32 {
 	return embedding
 }
 
+// rescale takes back what guidance adds to the deviation of a prediction: factor of the way to the conditional one's, target (Lin et al.
+// 2024, Common Diffusion Noise Schedules and Sample Steps are Flawed, section 3.4).
+func rescale(guided []float32, target, factor float64) {
+	by := float32(factor*target/deviation(guided) + 1 - factor)
+	for i := range guided {
+		guided[i] *= by
+	}
+}
+
+// deviation is the standard deviation of values.
+func deviation(values []float32) float64 {
+	sum, squares := 0.0, 0.0
+	for _, v := range values {
+		sum += float64(v)
+	}
+	mean := sum / float64(len(values))
+	for _, v := range values {
+		squares += (float64(v) - mean) * (float64(v) - mean)
+	}
+	return math.Sqrt(squares / float64(len(values)-1))
+}
+
 // unscale returns what the VAE's decoder reads for latents [C, h, w] of the UNet. The statistics of single channels belong to the models
 // whose UNet reads pooled text; the others were trained without, whatever their VAE's configuration carries.
 func (m *Model) unscale(latents []float32) []float32 {

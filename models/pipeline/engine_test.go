@@ -248,6 +248,8 @@ func TestInvalid(t *testing.T) {
 		"negative height":  {"height", pipeline.Request{Height: -16}},
 		"height too large": {"height", pipeline.Request{Height: 1 << 20}},
 		"sampler":          {"scheduler", pipeline.Request{Scheduler: "magic"}},
+		"rescale":          {"guidance_rescale", pipeline.Request{GuidanceRescale: 1.5}},
+		"rescale NaN":      {"guidance_rescale", pipeline.Request{GuidanceRescale: math.NaN()}},
 		"clip skip":        {"clip_skip", pipeline.Request{ClipSkip: 3}},
 		"clip skip below":  {"clip_skip", pipeline.Request{ClipSkip: -1}},
 		"weight":           {"prompt", pipeline.Request{Prompt: "(a cat:11)"}},

@@ -32,7 +32,7 @@ type goldenRequest struct {
 }
 
 func (g goldenRequest) request() pipeline.Request {
-	r := pipeline.Request{Prompt: g.Prompt, Seed: g.Seed, Steps: g.Steps, GuidanceScale: g.Guidance,
+	r := pipeline.Request{Prompt: g.Prompt, Seed: g.Seed, Steps: g.Steps, GuidanceScale: g.Guidance, GuidanceRescale: g.Rescale,
 		ClipSkip: g.ClipSkip, Width: g.Width, Height: g.Height, Scheduler: g.Scheduler}
 	if g.Negative != nil {
 		r.NegativePrompt = *g.Negative
@@ -63,9 +63,7 @@ func TestFamilies(t *testing.T) {
 			}
 			e := openFolder(t, dir, words)
 			for _, name := range slices.Sorted(maps.Keys(requests)) {
-				if requests[name].Rescale == 0 {
-					compare(t, file, name, generate(t, e, requests[name].request()))
-				}
+				compare(t, file, name, generate(t, e, requests[name].request()))
 			}
 		})
 	}

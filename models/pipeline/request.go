@@ -82,16 +82,17 @@ type Subject struct {
 // encoder's context: then it reads them in chunks, whose states follow each other. Zero Steps, GuidanceScale, Width, Height,
 // NegativePrompt and Scheduler take the model's defaults.
 type Request struct {
-	Prompt         string
-	NegativePrompt string // one of blanks is the empty text, also where no negative prompt is something else, as in SDXL
-	Subjects       []Subject
-	ClipSkip       int     // how many of the text encoder's last layers the prompt's states pass over, as diffusers counts; the whole model reads 0
-	Seed           uint64  // the noise is that of torch.Generator("cpu").manual_seed(Seed)
-	Steps          int     // of denoising, up to 200
-	GuidanceScale  float64 // of classifier-free guidance (Ho and Salimans 2022); 1 and less: none, and half the work
-	Width, Height  int     // pixels, multiples of Model.Multiple
-	Scheduler      string  // one of scheduler.Names
-	Owner          string  // who asks; turns go round owners
+	Prompt          string
+	NegativePrompt  string // one of blanks is the empty text, also where no negative prompt is something else, as in SDXL
+	Subjects        []Subject
+	ClipSkip        int     // how many of the text encoder's last layers the prompt's states pass over, as diffusers counts; the whole model reads 0
+	Seed            uint64  // the noise is that of torch.Generator("cpu").manual_seed(Seed)
+	Steps           int     // of denoising, up to 200
+	GuidanceScale   float64 // of classifier-free guidance (Ho and Salimans 2022); 1 and less: none, and half the work
+	GuidanceRescale float64 // how far guidance's effect on the contrast is taken back: 0 (not) to 1
+	Width, Height   int     // pixels, multiples of Model.Multiple
+	Scheduler       string  // one of scheduler.Names
+	Owner           string  // who asks; turns go round owners
 
 	// Image is a picture to start from, of any size; nil: noise alone. Where it has transparent pixels and there is no Mask, it is its own
 	// mask. Without Width and Height, the picture is of its size, or of one near it that the model can draw. An inpainting model without
@@ -171,6 +172,8 @@ func (r *Request) complete(m *Model) error {
 		return invalid("guidance_scale", "%g: must be from 0 to %d", g, maxGuidance)
 	case r.Scheduler != "" && !slices.Contains(scheduler.Names(), r.Scheduler):
 		return invalid("scheduler", "%q: known are %s", r.Scheduler, strings.Join(scheduler.Names(), ", "))
+	case !(r.GuidanceRescale >= 0 && r.GuidanceRescale <= 1):
+		return invalid("guidance_rescale", "%g: must be from 0 to 1", r.GuidanceRescale)
 	case r.ClipSkip < 0 || r.ClipSkip > m.maxClipSkip():
 		return invalid("clip_skip", "%d: must be from 0 to %d", r.ClipSkip, m.maxClipSkip())
 	case r.PreviewEvery < 0:

@@ -18,6 +18,7 @@ type sample struct {
 	offsets   [][]float32 // of all subjects, scaled; the prompt's row gets them
 	shared    int         // how many of them, the first, every row gets
 	guidance  float64
+	rescale   float64 // of guidance
 	scheduler scheduler.Scheduler
 	timesteps []float64
 	begin     int // the step it starts at
@@ -46,7 +47,7 @@ func (m *Model) newSample(ctx context.Context, r Request, states [][]float32, o 
 	}
 	f := m.VAE.Factor()
 	s := &sample{
-		ctx: ctx, owner: r.Owner, h: r.Height / f, w: r.Width / f, states: states, guidance: r.GuidanceScale,
+		ctx: ctx, owner: r.Owner, h: r.Height / f, w: r.Width / f, states: states, guidance: r.GuidanceScale, rescale: r.GuidanceRescale,
 		scheduler: steps, timesteps: steps.Timesteps(), preview: r.PreviewEvery,
 	}
 	s.progress = make(chan progress, len(s.timesteps))
@@ -74,8 +75,15 @@ func (s *sample) advance(cfg scheduler.Config, input, noise []float32) error {
 	n := len(s.latents)
 	guided := noise[len(noise)-n:]
 	if s.rows() == 2 {
+		target := 0.0
+		if s.rescale > 0 {
+			target = deviation(guided)
+		}
 		for i, conditional := range guided {
 			guided[i] = noise[i] + float32(s.guidance)*(conditional-noise[i])
+		}
+		if s.rescale > 0 {
+			rescale(guided, target, s.rescale)
 		}
 	}
 	p := progress{step: s.step + 1 - s.begin}
