@@ -74,6 +74,13 @@ func (p *page) sweep(from, to float64, touch bool) {
 	}
 }
 
+// editTile opens the first tile in the editor, by a key: the page may still be scrolling there, and a click would miss.
+func (p *page) editTile() {
+	p.t.Helper()
+	p.run("focus its button", script(`document.querySelector(".tile .bar button").focus()`))
+	p.key(kb.Enter)
+}
+
 func (p *page) wantRepainted() {
 	p.t.Helper()
 	p.until("the tile has its picture", `document.querySelector(".tile img").complete`)
@@ -92,7 +99,7 @@ func TestInpainting(t *testing.T) {
 	p.fill("#prompt", "hi")
 	p.click("#generate")
 	p.until("a picture is there", fmt.Sprintf(finished, 1))
-	p.click(".tile .bar button")
+	p.editTile()
 	p.until("it is in the editor", `!document.querySelector("#edit").hidden && document.activeElement.id === "edit-mask"`)
 	p.wantText("#edit-hint", "whole picture")
 	p.run("keep it", script(keepPixels))
@@ -161,7 +168,7 @@ func TestInpaintingOnAPhone(t *testing.T) {
 	p.fill("#prompt", "hi")
 	p.click("#generate")
 	p.until("a picture is there", fmt.Sprintf(finished, 1))
-	p.click(".tile .bar button")
+	p.editTile()
 	p.until("it is in the editor", `!document.querySelector("#edit").hidden`)
 	p.run("keep it", script(keepPixels))
 	p.sweep(0.3, 0.7, true)
