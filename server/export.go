@@ -18,7 +18,7 @@ import (
 
 type exportCommand struct {
 	Concept string `arg:"" help:"A concept file; a LoRA or textual-inversion file is converted." type:"existingfile"`
-	Model   string `help:"Model folder that the concept was made for." default:"models/demo" placeholder:"DIR"`
+	Model   string `help:"Model folder or checkpoint that the concept was made for." default:"models/demo" placeholder:"DIR"`
 	Format  string `help:"kohya or diffusers (LoRA), embedding (textual inversion) or merged (weights of the UNet)." enum:"kohya,diffusers,embedding,merged" required:""`
 	Out     string `short:"o" help:"The file to write." required:"" placeholder:"FILE.safetensors"`
 }

@@ -20,7 +20,7 @@ const native = EnvPrefix + "_NATIVE"
 
 // Model is what every command needs to open a model.
 type Model struct {
-	Model   string `help:"Model folder: a diffusers folder, with an encoder folder to make concepts." default:"models/demo" placeholder:"DIR"`
+	Model   string `help:"A diffusers folder, with an encoder folder in it to make concepts, or a single-file checkpoint." default:"models/demo" placeholder:"DIR"`
 	Device  string `help:"Where networks run: cpu, cuda or cuda:INDEX." default:"cpu"`
 	Threads int    `help:"Threads of a network's run; 0: as many as there are cores." default:"0"`
 }
