@@ -79,7 +79,7 @@ func TestBadInputChangesNothing(t *testing.T) {
 		}
 	}
 	for _, body := range []string{
-		`{"prompt":"<you>"}`, `{"prompt":"a prompt of far more than sixteen tokens ends with <me>"}`, `{"prompt":"hi","size":"63x64"}`,
+		`{"prompt":"<you>"}`, `{"prompt":"` + strings.Repeat("far ", 130) + `<me>"}`, `{"prompt":"hi","size":"63x64"}`,
 		`{"prompt":"hi","size":"1024x1024"}`, `{"prompt":"hi","steps":0}`, `{"prompt":"hi","guidance_scale":1e400}`, `{"prompt":"<me:9>"}`,
 	} {
 		if status, answer := draw(body); status < 400 || status >= 500 {
