@@ -34,6 +34,9 @@ class Layer(nn.Module):
         return h + self.fc2(gelu(self.fc1(self.norm2(h))))
 
 
+TRAITS = 164  # values of a drawn person's traits
+
+
 class Encoder(nn.Module):
     """encoder/network.go for one photo of each person; targets are the linear layers that offsets act on."""
 
@@ -42,16 +45,18 @@ class Encoder(nn.Module):
         self.cfg, ch = cfg, cfg["block_out_channels"]
         w, heads, hidden = ch[-1], cfg["num_attention_heads"], cfg["hidden_size"]
         self.trunk = nn.Sequential()
+        patch = cfg["patch_size"]
         for before, out in zip([3] + ch, ch):
-            self.trunk.append(nn.Conv2d(before, out, 3, 2, 1))
+            self.trunk.append(nn.Conv2d(3, out, patch, patch) if before == 3 else nn.Conv2d(before, out, 3, 2, 1))
             self.trunk.append(ResnetBlock2D(in_channels=out, temb_channels=None, groups=cfg["norm_num_groups"], eps=1e-5))
-        self.position = nn.Parameter(0.02 * torch.randn((cfg["image_size"] >> len(ch)) ** 2, w))
+        self.position = nn.Parameter(0.02 * torch.randn((cfg["image_size"] // patch >> len(ch) - 1) ** 2, w))
         self.layers = nn.Sequential(*[Layer(w, heads) for _ in range(cfg["num_layers"])], nn.LayerNorm(w))
         self.queries = nn.Parameter(0.02 * torch.randn(1, cfg["num_queries"], w))
         self.attn = Attention(w, heads=heads, dim_head=w // heads)
         self.proj = nn.Linear(cfg["num_queries"] * w, hidden)
         self.words = nn.Linear(hidden, cfg["num_vectors"] * cfg["cross_attention_dim"])
         self.coefficients = nn.Linear(hidden, len(targets) * cfg["num_coefficients"])
+        self.traits = nn.Linear(hidden, TRAITS)
         rank, k = cfg["rank"], cfg["num_coefficients"]
         self.down = nn.ParameterList(torch.randn(rank, t.in_features) / t.in_features**0.5 for t in targets)
         self.up = nn.ParameterList(torch.randn(k, rank * t.out_features) / k**0.5 for t in targets)
@@ -65,7 +70,7 @@ class Encoder(nn.Module):
         words = self.words(h).unflatten(1, (self.cfg["num_vectors"], -1))
         coefficients = self.coefficients(h)
         ups = [(c @ up).unflatten(1, (self.cfg["rank"], -1)) for c, up in zip(coefficients.chunk(len(self.up), 1), self.up)]
-        return words, coefficients, ups
+        return words, coefficients, ups, self.traits(h)
 
 
 def load(folder, channels_last):
@@ -107,7 +112,7 @@ def encoder_step(folder, channels_last):
     data, photos = batch(unet, text), torch.randn(BATCH, 3, cfg["image_size"], cfg["image_size"])
     slots = torch.zeros(BATCH, data[-1].shape[1], cfg["num_vectors"])
     slots[:, 5, 0] = slots[:, 6, 1] = 1
-    keep, now = torch.ones(BATCH, 1, 1), {}
+    keep, traits, now = torch.ones(BATCH, 1, 1), torch.rand(BATCH, TRAITS), {}
 
     def offset(i):
         def hook(_, args, out):
@@ -122,8 +127,9 @@ def encoder_step(folder, channels_last):
     token.register_forward_hook(lambda _, args, out: out + slots @ now["words"])
 
     def loss():
-        now["words"], coefficients, now["ups"] = encoder(photos)
-        return diffusion_loss(unet, text, data) + 1e-3 * now["words"].square().mean() + 1e-4 * coefficients.square().mean()
+        now["words"], coefficients, now["ups"], read = encoder(photos)
+        penalties = 1e-4 * now["words"].square().mean() + 1e-5 * coefficients.square().mean()
+        return diffusion_loss(unet, text, data) + 0.5 * (read - traits).square().mean() + penalties
 
     return list(encoder.parameters()), loss
 
