@@ -85,7 +85,8 @@ def write(folder, pipes, cases):
 def inpainting_folder():
     """tiny-sd with a UNet of nine channels in."""
     base = StableDiffusionPipeline.from_pretrained(FOLDER, safety_checker=None)
-    unet = UNet2DConditionModel.from_config(base.unet.config, in_channels=9)
+    cfg = {k: v for k, v in base.unet.config.items() if k != "_name_or_path"}
+    unet = UNet2DConditionModel.from_config(cfg, in_channels=9)
     randomize(unet, 1010)
     with torch.no_grad():
         unet.conv_out.weight.mul_(0.5)
