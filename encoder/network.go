@@ -12,14 +12,9 @@ const eps = 1e-5
 func Network(cfg Config, layout *op.Layout) op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
 		photos := s.Input("photos", op.Float32, -1, -1, 3, cfg.ImageSize, cfg.ImageSize)
-		words, coefficients := Forward(s, cfg, layout, photos)
+		words, coefficients := Heads(s, cfg, layout, Summary(s, cfg, photos))
 		return map[string]op.Tensor{"word_embeddings": words, "coefficients": coefficients}
 	}
-}
-
-// Forward reads photos [B, P, 3, S, S].
-func Forward(s op.Scope, cfg Config, layout *op.Layout, photos op.Tensor) (words, coefficients op.Tensor) {
-	return Heads(s, cfg, layout, Summary(s, cfg, photos))
 }
 
 // Summary is what the encoder sees in photos [B, P, 3, S, S] of one person each: [B, hidden_size].

@@ -71,19 +71,32 @@ func deviation(values []float32) float64 {
 	return math.Sqrt(squares / float64(len(values)-1))
 }
 
-// unscale returns what the VAE's decoder reads for latents [C, h, w] of the UNet. The statistics of single channels belong to the models
-// whose UNet reads pooled text; the others were trained without, whatever their VAE's configuration carries.
+// statistics are mean and deviation of a channel of the VAE's latents, which the UNet's do not have. Those of single channels belong to
+// the models whose UNet reads pooled text; the others were trained without, whatever their VAE's configuration carries.
+func (m *Model) statistics(channel int) (mean, std float64) {
+	if m.VAE.LatentsMean != nil && m.UNet.PooledWidth() > 0 {
+		return m.VAE.LatentsMean[channel], m.VAE.LatentsStd[channel]
+	}
+	return m.VAE.Shift(), 1
+}
+
+// unscale returns what the VAE's decoder reads for latents [C, h, w] of the UNet.
 func (m *Model) unscale(latents []float32) []float32 {
-	cfg := m.VAE
-	channels := cfg.LatentsMean != nil && m.UNet.PooledWidth() > 0
-	plane := len(latents) / cfg.LatentChannels
+	plane := len(latents) / m.VAE.LatentChannels
 	unscaled := make([]float32, len(latents))
 	for i, v := range latents {
-		if channels {
-			unscaled[i] = float32(float64(v)*cfg.LatentsStd[i/plane]/cfg.ScalingFactor + cfg.LatentsMean[i/plane])
-		} else {
-			unscaled[i] = float32(float64(v)/cfg.ScalingFactor + cfg.Shift())
-		}
+		mean, std := m.statistics(i / plane)
+		unscaled[i] = float32(float64(v)*std/m.VAE.ScalingFactor + mean)
 	}
 	return unscaled
+}
+
+// scale is unscale's inverse, in place.
+func (m *Model) scale(latents []float32) []float32 {
+	plane := len(latents) / m.VAE.LatentChannels
+	for i, v := range latents {
+		mean, std := m.statistics(i / plane)
+		latents[i] = float32((float64(v) - mean) * m.VAE.ScalingFactor / std)
+	}
+	return latents
 }

@@ -27,8 +27,8 @@ type EngineConfig struct {
 type Engine struct {
 	model    *Model
 	cfg      EngineConfig
-	texts    *textCache
-	given    *textCache // the same for pictures: mean and deviation of their latents
+	texts    *cache // text states of prompts
+	given    *cache // of given pictures: mean and deviation of their latents
 	queue    *queue
 	slots    chan struct{} // one taken by each unfinished picture
 	decoding chan struct{} // taken by the one decoding now
@@ -44,7 +44,7 @@ func NewEngine(m *Model, cfg EngineConfig) *Engine {
 	fill(&cfg.MaxQueued, 64)
 	fill(&cfg.TextCache, 64)
 	e := &Engine{
-		model: m, cfg: cfg, texts: newTextCache(cfg.TextCache), given: newTextCache(givenCache), queue: newQueue(),
+		model: m, cfg: cfg, texts: newCache(cfg.TextCache), given: newCache(givenCache), queue: newQueue(),
 		slots: make(chan struct{}, cfg.MaxQueued), decoding: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 	e.ctx, e.close = context.WithCancel(context.Background())

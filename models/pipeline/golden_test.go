@@ -61,7 +61,7 @@ func TestFamilies(t *testing.T) {
 			if err := json.Unmarshal([]byte(file.Metadata()["requests"]), &requests); err != nil {
 				t.Fatal(err)
 			}
-			e := openFolder(t, dir, words)
+			e := openFolder(t, dir, words, pipeline.EngineConfig{})
 			for _, name := range slices.Sorted(maps.Keys(requests)) {
 				compare(t, file, name, generate(t, e, requests[name].request()))
 			}
@@ -71,24 +71,6 @@ func TestFamilies(t *testing.T) {
 
 // words is backend without offsets.
 var words = pipeline.Backend{Network: backend.Network}
-
-func openFolder(t *testing.T, dir string, b pipeline.Backend) *pipeline.Engine {
-	t.Helper()
-	m, err := pipeline.Open(dir, b)
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := pipeline.NewEngine(m, pipeline.EngineConfig{})
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
-}
 
 // compare holds a result against the latents and, where there is one, the picture of a case.
 func compare(t *testing.T, file *safetensors.File, name string, got *pipeline.Result) {
@@ -121,7 +103,7 @@ func compare(t *testing.T, file *safetensors.File, name string, got *pipeline.Re
 
 // A concept's word has a part for each of SDXL's text encoders, and each reaches the picture.
 func TestWordsOfTwoEncoders(t *testing.T) {
-	e := openFolder(t, filepath.Join("testdata", "tiny-sdxl_a"), words)
+	e := openFolder(t, filepath.Join("testdata", "tiny-sdxl_a"), words, pipeline.EngineConfig{})
 	first, all := e.Model().Text.HiddenSize, e.Model().WordWidth()
 	if all <= first {
 		t.Fatalf("word width %d, the first text encoder's %d", all, first)

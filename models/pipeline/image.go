@@ -189,7 +189,7 @@ func (e *Engine) encodeImage(ctx context.Context, r Request) (*original, error) 
 
 // encode runs the VAE's encoder over planes [3, H, W], once for pictures that are asked for together.
 func (e *Engine) encode(ctx context.Context, planes []float32, width, height int) (*moments, error) {
-	m, key := e.model, textKey([]int64{int64(width), int64(height)}, planes)
+	m, key := e.model, cacheKey([]int64{int64(width), int64(height)}, planes)
 	if both, ok := e.given.get(key); ok {
 		return &moments{both[:len(both)/2], both[len(both)/2:]}, nil
 	}

@@ -61,7 +61,7 @@ func TestImages(t *testing.T) {
 				t.Fatal(golden, err)
 			}
 			picture, mask := readPixels(t, file, "picture"), readPixels(t, file, "mask")
-			e := openFolder(t, dir, words)
+			e := openFolder(t, dir, words, pipeline.EngineConfig{})
 			for _, name := range slices.Sorted(maps.Keys(golden.Cases)) {
 				c := golden.Cases[name]
 				r := golden.request()
@@ -112,7 +112,7 @@ func TestVAEEncoderIsOpenedLate(t *testing.T) {
 		opened = append(opened, name)
 		return backend.Network(name, model, weights)
 	}}
-	e := openFolder(t, tinySD, b)
+	e := openFolder(t, tinySD, b, pipeline.EngineConfig{})
 	generate(t, e, pipeline.Request{Prompt: prompt, Steps: 2})
 	if slices.Contains(opened, "vae_encoder") {
 		t.Errorf("opened before it is needed: %v", opened)
@@ -127,7 +127,7 @@ func TestVAEEncoderIsOpenedLate(t *testing.T) {
 
 // A picture's own transparency, a mask's transparency and a mask's white say the same.
 func TestMasks(t *testing.T) {
-	e := openFolder(t, tinySD, words)
+	e := openFolder(t, tinySD, words, pipeline.EngineConfig{})
 	hole := image.Rect(16, 16, 48, 40)
 	picture, clear, white, holed := image.NewNRGBA(image.Rect(0, 0, 64, 64)), image.NewNRGBA(image.Rect(0, 0, 64, 64)),
 		image.NewGray(image.Rect(0, 0, 64, 64)), image.NewNRGBA(image.Rect(0, 0, 64, 64))
@@ -175,7 +175,7 @@ func TestMasks(t *testing.T) {
 
 // Sizes: the picture's own, or near it; an inpainting model needs neither picture nor mask.
 func TestImageSizes(t *testing.T) {
-	e := openFolder(t, tinyInpaint, words)
+	e := openFolder(t, tinyInpaint, words, pipeline.EngineConfig{})
 	for size, want := range map[image.Point]image.Point{{64, 96}: {64, 96}, {70, 50}: {64, 48}, {3, 3}: {16, 16}, {4000, 1000}: {128, 32}} {
 		got := generate(t, e, pipeline.Request{Prompt: prompt, Steps: 2, Image: image.NewGray(image.Rectangle{Max: size})}).Image.Rect.Size()
 		if got != want {
@@ -188,7 +188,7 @@ func TestImageSizes(t *testing.T) {
 }
 
 func TestBadImages(t *testing.T) {
-	e := openFolder(t, tinySD, words)
+	e := openFolder(t, tinySD, words, pipeline.EngineConfig{})
 	picture := image.NewGray(image.Rect(0, 0, 64, 64))
 	for says, r := range map[string]pipeline.Request{
 		"mask is given without an image":     {Mask: picture},

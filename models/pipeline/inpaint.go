@@ -96,18 +96,3 @@ func (m *Model) besideMask(latents []float32, batch []*sample) op.Array {
 	channels := m.UNet.InChannels
 	return op.Floats(all, len(all)/(channels*first.h*first.w), channels, first.h, first.w)
 }
-
-// scale is unscale's inverse, in place.
-func (m *Model) scale(latents []float32) []float32 {
-	cfg := m.VAE
-	channels := cfg.LatentsMean != nil && m.UNet.PooledWidth() > 0
-	plane := len(latents) / cfg.LatentChannels
-	for i, v := range latents {
-		if channels {
-			latents[i] = float32((float64(v) - cfg.LatentsMean[i/plane]) * cfg.ScalingFactor / cfg.LatentsStd[i/plane])
-		} else {
-			latents[i] = float32((float64(v) - cfg.Shift()) * cfg.ScalingFactor)
-		}
-	}
-	return latents
-}

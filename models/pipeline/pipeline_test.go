@@ -52,7 +52,12 @@ var backend = pipeline.Backend{
 
 func open(t testing.TB, cfg pipeline.EngineConfig) *pipeline.Engine {
 	t.Helper()
-	m, err := pipeline.Open(tinySD, backend)
+	return openFolder(t, tinySD, backend, cfg)
+}
+
+func openFolder(t testing.TB, dir string, b pipeline.Backend, cfg pipeline.EngineConfig) *pipeline.Engine {
+	t.Helper()
+	m, err := pipeline.Open(dir, b)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,9 +57,9 @@ func TestPickDropsTheCancelled(t *testing.T) {
 	}
 }
 
-func TestTextCache(t *testing.T) {
-	c := newTextCache(2)
-	key := func(id int64) [32]byte { return textKey([]int64{id}, nil) }
+func TestCache(t *testing.T) {
+	c := newCache(2)
+	key := func(id int64) [32]byte { return cacheKey([]int64{id}, nil) }
 	for i := range int64(3) {
 		c.put(key(i), []float32{float32(i)})
 		c.get(key(0)) // used, so kept
@@ -69,7 +69,7 @@ func TestTextCache(t *testing.T) {
 			t.Errorf("entry %d: %v, %v", i, states, ok)
 		}
 	}
-	if textKey([]int64{1}, []float32{0}) == textKey([]int64{1}, []float32{1}) {
+	if cacheKey([]int64{1}, []float32{0}) == cacheKey([]int64{1}, []float32{1}) {
 		t.Error("residuals are not part of the key")
 	}
 }

@@ -89,7 +89,7 @@ func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row 
 	for i, encoding := range w.encodings {
 		key = append(key, encoding.IDs, encoding.Weights, w.residuals[i])
 	}
-	hash := textKey(key...)
+	hash := cacheKey(key...)
 	if row, ok := e.texts.get(hash); ok {
 		return row, nil
 	}

@@ -8,24 +8,24 @@ import (
 	"sync"
 )
 
-// textCache keeps the text states of the prompts used last: previews, pictures of one request and guidance share them.
-type textCache struct {
+// cache keeps what an encoder made of the inputs used last: pictures of one request, and guidance, share it.
+type cache struct {
 	mu      sync.Mutex
-	order   *list.List // of *cachedText, the last used in front
+	order   *list.List // of *cached, the last used in front
 	entries map[[32]byte]*list.Element
 	room    int
 }
 
-type cachedText struct {
+type cached struct {
 	key [32]byte
 	row []float32
 }
 
-func newTextCache(room int) *textCache {
-	return &textCache{order: list.New(), entries: map[[32]byte]*list.Element{}, room: room}
+func newCache(room int) *cache {
+	return &cache{order: list.New(), entries: map[[32]byte]*list.Element{}, room: room}
 }
 
-func (c *textCache) get(key [32]byte) ([]float32, bool) {
+func (c *cache) get(key [32]byte) ([]float32, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at, ok := c.entries[key]
@@ -33,24 +33,24 @@ func (c *textCache) get(key [32]byte) ([]float32, bool) {
 		return nil, false
 	}
 	c.order.MoveToFront(at)
-	return at.Value.(*cachedText).row, true
+	return at.Value.(*cached).row, true
 }
 
-func (c *textCache) put(key [32]byte, row []float32) {
+func (c *cache) put(key [32]byte, row []float32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.entries[key]; ok {
 		return
 	}
-	c.entries[key] = c.order.PushFront(&cachedText{key, row})
+	c.entries[key] = c.order.PushFront(&cached{key, row})
 	if c.order.Len() > c.room {
 		last := c.order.Back()
-		delete(c.entries, c.order.Remove(last).(*cachedText).key)
+		delete(c.entries, c.order.Remove(last).(*cached).key)
 	}
 }
 
-// textKey identifies what text encoders read.
-func textKey(lists ...any) [32]byte {
+// cacheKey identifies what encoders read: lists of int64 and float32.
+func cacheKey(lists ...any) [32]byte {
 	var b []byte
 	for _, list := range lists {
 		switch list := list.(type) {
