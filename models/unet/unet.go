@@ -18,6 +18,13 @@ type Inputs struct {
 // New is the model sample, timestep, encoder_hidden_states → noise_pred. It also reads text_embeds and time_ids, or timestep_cond, where
 // the configuration has them, and with a layout offsets [B, K, layout.Size()].
 func New(cfg Config, layout *op.Layout) op.Model {
+	return model(cfg, layout, func(s op.Scope, in Inputs) map[string]op.Tensor {
+		return map[string]op.Tensor{"noise_pred": Forward(s, cfg, in)}
+	})
+}
+
+// model declares the inputs of a run.
+func model(cfg Config, layout *op.Layout, forward func(op.Scope, Inputs) map[string]op.Tensor) op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
 		in := Inputs{
 			Sample:              s.Input("sample", op.Float32, -1, cfg.InChannels, -1, -1),
@@ -34,16 +41,22 @@ func New(cfg Config, layout *op.Layout) op.Model {
 		if layout != nil {
 			s = s.WithOffsets(layout, s.Input("offsets", op.Float32, -1, -1, layout.Size()))
 		}
-		return map[string]op.Tensor{"noise_pred": Forward(s, cfg, in)}
+		return forward(s, in)
 	}
 }
 
 // Forward returns the prediction [B, out_channels, H, W].
 func Forward(s op.Scope, cfg Config, in Inputs) op.Tensor {
+	noise, _ := forward(s, cfg, in)
+	return noise
+}
+
+// forward also returns what comes to the last layer from the depth, [B, block_out_channels[0], H, W].
+func forward(s op.Scope, cfg Config, in Inputs) (noise, deep op.Tensor) {
 	ch := cfg.BlockOutChannels
 	n := len(ch)
 	net := network{cfg, in.EncoderHiddenStates, cfg.timeEmbedding(s, in)}
-	h := nn.Conv2D(s.At("conv_in"), in.Sample, cfg.InChannels, ch[0], 3, 1, 1)
+	h := net.first(s, in.Sample)
 	skips, widths := []op.Tensor{h}, []int{ch[0]}
 	width := ch[0]
 	for i, out := range ch {
@@ -62,7 +75,11 @@ func Forward(s op.Scope, cfg Config, in Inputs) op.Tensor {
 	for i := range n {
 		b, level := s.Index("up_blocks", i), n-1-i
 		out := ch[level]
-		for j := range cfg.LayersPerBlock.at(level) + 1 {
+		layers := cfg.LayersPerBlock.at(level) + 1
+		if level == 0 {
+			layers-- // the outermost
+		}
+		for j := range layers {
 			last := len(skips) - 1
 			h = net.layer(b, j, level, cfg.UpBlockTypes[i], h.Concat(1, skips[last]), width+widths[last], out)
 			skips, widths, width = skips[:last], widths[:last], out
@@ -71,8 +88,7 @@ func Forward(s op.Scope, cfg Config, in Inputs) op.Tensor {
 			h = nn.Conv2D(b.At("upsamplers.0.conv"), h.Upsample2x(), out, out, 3, 1, 1)
 		}
 	}
-	h = nn.GroupNorm(s.At("conv_norm_out"), h, cfg.NormNumGroups, ch[0], cfg.NormEps).SiLU()
-	return nn.Conv2D(s.At("conv_out"), h, ch[0], cfg.OutChannels, 3, 1, 1)
+	return net.outermost(s, h, skips[0]), h
 }
 
 // timeEmbedding returns [B, 4·ch], what every resnet adds.
