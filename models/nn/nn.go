@@ -7,27 +7,27 @@ import (
 	"likeness/models/op"
 )
 
-// Linear is x·weightᵀ + bias over the last axis, [out, in]. Where the scope's offsets target this module, the sample's own
-// low-rank delta is added: y += (x · down) · up.
+// Linear is x·weightᵀ + bias over the last axis, [out, in]. Where the scope has a low-rank change of this
+// module, it is added: y += (x · down) · up.
 func Linear(s op.Scope, x op.Tensor, in, out int, bias bool) op.Tensor {
 	var b op.Tensor
 	if bias {
 		b = s.Weight("bias", out)
 	}
 	y := x.Linear(s.Weight("weight", out, in), b)
-	if down, up, ok := s.Offsets(in, out); ok {
+	if down, up, ok := s.Delta(in, out); ok {
 		y = y.Add(x.MatMul(down).MatMul(up))
 	}
 	return y
 }
 
-// Conv2D is a square convolution with a bias. One of 1×1 is a linear layer over the channels, and takes offsets as Linear does.
+// Conv2D is a square convolution with a bias. One of 1×1 is a linear layer over the channels, and takes changes as Linear does.
 func Conv2D(s op.Scope, x op.Tensor, in, out, kernel, stride, padding int) op.Tensor {
 	y := x.Conv2D(s.Weight("weight", out, in, kernel, kernel), s.Weight("bias", out), stride, padding)
 	if kernel > 1 || stride > 1 {
 		return y
 	}
-	if down, up, ok := s.Offsets(in, out); ok {
+	if down, up, ok := s.Delta(in, out); ok {
 		y = y.Add(Image(Tokens(x, in).MatMul(down).MatMul(up), y))
 	}
 	return y

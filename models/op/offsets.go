@@ -71,6 +71,47 @@ func (l *Layout) Span(path string) (down, up int, ok bool) {
 	return down, down + l.Rank*l.targets[i].In, true
 }
 
+// Has tells whether offsets of the layout act on every layer that those of other act on.
+func (l *Layout) Has(other *Layout) bool {
+	return !slices.ContainsFunc(other.targets, func(t Target) bool { _, ok := l.start[t.Path]; return !ok })
+}
+
+// Repack writes vectors of from, end to end, as vectors of l with the same sum. A rank above l's is cut into pieces of l's rank, rows that
+// change nothing are left out. It is an error if l lacks a target of from or has it in another size.
+func (l *Layout) Repack(from *Layout, packed []float32) ([]float32, error) {
+	if from.size == 0 || len(packed)%from.size != 0 {
+		return nil, fmt.Errorf("%d offsets are no vectors of %d", len(packed), from.size)
+	}
+	if l == from || l.Digest() == from.Digest() {
+		return packed, nil
+	}
+	var out []float32
+	for _, t := range from.targets {
+		at := sort.Search(len(l.targets), func(i int) bool { return l.targets[i].Path >= t.Path })
+		if at == len(l.targets) || l.targets[at] != t {
+			return nil, fmt.Errorf("offset target %s [%d, %d]: the offsets here do not act on such a layer", t.Path, t.Out, t.In)
+		}
+		row := 0 // of l, counted through its pieces
+		down, up, _ := from.Span(t.Path)
+		for vector := range slices.Chunk(packed, from.size) {
+			for k := range from.Rank {
+				lower, upper := vector[down+k*t.In:][:t.In], vector[up+k*t.Out:][:t.Out]
+				if !slices.ContainsFunc(upper, func(v float32) bool { return v != 0 }) {
+					continue
+				}
+				for len(out) <= row/l.Rank*l.size {
+					out = append(out, make([]float32, l.size)...)
+				}
+				piece := out[row/l.Rank*l.size:]
+				copy(piece[l.start[t.Path]+row%l.Rank*t.In:], lower)
+				copy(piece[l.start[t.Path]+l.Rank*t.In+row%l.Rank*t.Out:], upper)
+				row++
+			}
+		}
+	}
+	return out, nil
+}
+
 // Digest identifies the layout: two layouts with one digest read the same vector alike.
 func (l *Layout) Digest() string {
 	var b strings.Builder
@@ -82,32 +123,39 @@ func (l *Layout) Digest() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-type offsets struct {
-	layout *Layout
-	packed Tensor // [B, K, layout.Size()]
+// Deltas gives the low-rank change of the linear layer at a path: down [in, rank] and up [rank, out], of each sample of a batch where a
+// dimension is in front; ok is false where the layer has none.
+type Deltas func(path string, in, out int) (down, up Tensor, ok bool)
+
+// WithDeltas makes the linear layers under s read their changes from deltas: y += (x · down) · up. Nil takes them away.
+func (s Scope) WithDeltas(deltas Deltas) Scope {
+	s.deltas = deltas
+	return s
 }
 
 // WithOffsets makes the linear layers under s that layout names read their offsets from packed [B, K, layout.Size()]: the sum of K
 // concepts' offsets for each sample. All zeros is exactly the base model. A nil layout takes the offsets away.
 func (s Scope) WithOffsets(layout *Layout, packed Tensor) Scope {
-	s.offsets = offsets{layout, packed}
-	return s
+	if layout == nil {
+		return s.WithDeltas(nil)
+	}
+	return s.WithDeltas(func(path string, in, out int) (down, up Tensor, ok bool) {
+		d, u, ok := layout.Span(path)
+		if !ok {
+			return Tensor{}, Tensor{}, false
+		}
+		if u-d != layout.Rank*in {
+			s.At(path).Fail("offsets: the layout has %d inputs, the module %d", (u-d)/layout.Rank, in)
+		}
+		down = packed.Slice(2, d, u).Reshape(0, -1, in).Transpose(0, 2, 1)           // [B, in, K·rank]
+		return down, packed.Slice(2, u, u+layout.Rank*out).Reshape(0, -1, out), true // [B, K·rank, out]
+	})
 }
 
-// Offsets returns down [B, in, K·rank] and up [B, K·rank, out] of the scope's own module, and whether it is a target.
-func (s Scope) Offsets(in, out int) (down, up Tensor, ok bool) {
-	l := s.offsets.layout
-	if l == nil {
+// Delta returns the change of the scope's own module, as Deltas gives it.
+func (s Scope) Delta(in, out int) (down, up Tensor, ok bool) {
+	if s.deltas == nil {
 		return Tensor{}, Tensor{}, false
 	}
-	d, u, ok := l.Span(s.path)
-	if !ok {
-		return Tensor{}, Tensor{}, false
-	}
-	if u-d != l.Rank*in {
-		s.Fail("offsets: the layout has %d inputs, the module %d", (u-d)/l.Rank, in)
-	}
-	down = s.offsets.packed.Slice(2, d, u).Reshape(0, -1, in).Transpose(0, 2, 1)
-	up = s.offsets.packed.Slice(2, u, u+l.Rank*out).Reshape(0, -1, out)
-	return down, up, true
+	return s.deltas(s.path, in, out)
 }

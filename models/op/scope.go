@@ -49,7 +49,7 @@ type Scope struct {
 	b         Builder
 	component string
 	path      string
-	offsets   offsets
+	deltas    Deltas
 }
 
 // Component enters a network of its own inside a larger model: its weights are named "component/path", its paths start anew.

@@ -132,6 +132,6 @@ func offset(s op.Scope, x, w []op.Tensor) op.Tensor {
 	if err != nil {
 		s.Fail("%v", err)
 	}
-	down, up, _ := s.WithOffsets(layout, x[1]).Offsets(4, 5)
+	down, up, _ := s.WithOffsets(layout, x[1]).Delta(4, 5)
 	return x[0].Linear(w[0], op.Tensor{}).Add(x[0].MatMul(down).MatMul(up))
 }
