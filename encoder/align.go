@@ -57,6 +57,12 @@ func (s similarity) at(x, y float64) (float64, float64) {
 	return s.x0 + s.a*x - s.b*y, s.y0 + s.b*x + s.a*y
 }
 
+// inverse is the point of the cut-out that lies at (x, y) in the photo.
+func (s similarity) inverse(x, y float64) (float64, float64) {
+	x, y, square := x-s.x0, y-s.y0, s.a*s.a+s.b*s.b
+	return (x*s.a + y*s.b) / square, (y*s.a - x*s.b) / square
+}
+
 // scale is how many pixels of the photo one of the cut-out spans.
 func (s similarity) scale() float64 { return math.Hypot(s.a, s.b) }
 

@@ -77,6 +77,13 @@ func TestCutOut(t *testing.T) {
 		if side := f.w / s.scale() / 128; math.Abs(side-portrait.side) > 1e-9 {
 			t.Errorf("%g°: the box takes %.3f of the frame", degrees, side)
 		}
+		box := f.in(s)
+		if x, y := s.at(float64(box.Min.X+box.Max.X)/2, float64(box.Min.Y+box.Max.Y)/2); math.Hypot(x-f.centre.x, y-f.centre.y) > s.scale() {
+			t.Errorf("%g°: the box %v in the cut-out has its middle at %.1f, %.1f of the photo", degrees, box, x, y)
+		}
+		if want := f.w / s.scale(); math.Abs(float64(box.Dx())-want) > 1 {
+			t.Errorf("%g°: the box %v in the cut-out is not %.1f wide", degrees, box, want)
+		}
 		half := 20 / s.scale()
 		for i, dx := range []float64{-half, half} {
 			x, y := s.at(portrait.x*128+dx, portrait.y*128)

@@ -129,6 +129,13 @@ func (f face) box(factor float64) image.Rectangle {
 	return image.Rect(at(f.centre.x-f.w/2), at(f.centre.y-f.h/2), at(f.centre.x+f.w/2), at(f.centre.y+f.h/2))
 }
 
+// in is the face's box in a cut-out.
+func (f face) in(s similarity) image.Rectangle {
+	x, y := s.inverse(f.centre.x, f.centre.y)
+	f.centre, f.w, f.h = point{x, y}, f.w/s.scale(), f.h/s.scale()
+	return f.box(1)
+}
+
 // place is where a cut-out has its face.
 type place struct {
 	side float64 // of the box, over the frame's

@@ -27,6 +27,7 @@ type Photo struct {
 	Hash  string          // sha256 of the file's bytes, in hexadecimal
 	Faces int             // faces found; 0 without a detector
 	Box   image.Rectangle // the face taken, in pixels of the upright photo; empty where none was looked for or found
+	Place image.Rectangle // the same in pixels of Image
 	Notes []string        // what the user should know, in sentences
 }
 
@@ -146,7 +147,7 @@ func (in *Intake) Align(ctx context.Context, decoded image.Image, orientation in
 	if cut.near(whole, in.cfg.Size, framed) {
 		cut = whole
 	}
-	photo.Image = warp(img, cut, in.cfg.Size)
+	photo.Image, photo.Place = warp(img, cut, in.cfg.Size), faces[0].in(cut)
 	return photo, nil
 }
 
