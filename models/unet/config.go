@@ -40,6 +40,9 @@ type Config struct {
 	AdditionTimeEmbedDim int    `json:"addition_time_embed_dim,omitempty"`
 	ProjectionInputDim   int    `json:"projection_class_embeddings_input_dim,omitempty"`
 	TimeCondProjDim      int    `json:"time_cond_proj_dim,omitempty"`
+
+	// ImagePrompts is whether an IP-Adapter's image tokens are read too, with its weights; no config.json says so.
+	ImagePrompts bool `json:"-"`
 }
 
 // textTime is the one addition_embed_type there is.

@@ -45,5 +45,9 @@ func (n network) attention(s op.Scope, x, context op.Tensor, ch, contextWidth, l
 	key := nn.Linear(s.At("to_k"), context, contextWidth, ch, false)
 	value := nn.Linear(s.At("to_v"), context, contextWidth, ch, false)
 	heads := n.Heads.at(level)
-	return nn.Linear(s.At("to_out.0"), query.Attention(key, value, op.Tensor{}, heads, ch/heads), ch, ch, true)
+	found := query.Attention(key, value, op.Tensor{}, heads, ch/heads)
+	if n.images != nil && n.images.knows(s) {
+		found = found.Add(n.images.attend(s, query, ch, contextWidth, heads))
+	}
+	return nn.Linear(s.At("to_out.0"), found, ch, ch, true)
 }

@@ -5,7 +5,7 @@ import (
 	"likeness/models/op"
 )
 
-// Inputs are what the network reads; the last three are zero Tensors where the configuration has no use for them.
+// Inputs are what the network reads; those from the fourth on are zero Tensors where there is no use for them.
 type Inputs struct {
 	Sample              op.Tensor // [B, in_channels, H, W]; for inpainting noisy latents, mask and masked image, in this order
 	Timestep            op.Tensor // [B], float
@@ -13,10 +13,12 @@ type Inputs struct {
 	TextEmbeds          op.Tensor // [B, PooledWidth], with addition_embed_type text_time: pooled text
 	TimeIDs             op.Tensor // [B, TimeIDs], with addition_embed_type text_time, float
 	TimestepCond        op.Tensor // [B, time_cond_proj_dim], with that key: the embedded guidance scale
+	ImageTokens         op.Tensor // [B·K, T, cross_attention_dim], with image prompts: of each row K, one after the other
+	ImageScale          op.Tensor // [B, K], with image prompts: how strongly each acts; 0 is exactly none
 }
 
 // New is the model sample, timestep, encoder_hidden_states → noise_pred. It also reads text_embeds and time_ids, or timestep_cond, where
-// the configuration has them, and with a layout offsets [B, K, layout.Size()].
+// the configuration has them, image_tokens and image_scale if it has image prompts, and with a layout offsets [B, K, layout.Size()].
 func New(cfg Config, layout *op.Layout) op.Model {
 	return model(cfg, layout, func(s op.Scope, in Inputs) map[string]op.Tensor {
 		return map[string]op.Tensor{"noise_pred": Forward(s, cfg, in)}
@@ -38,6 +40,10 @@ func model(cfg Config, layout *op.Layout, forward func(op.Scope, Inputs) map[str
 		if cfg.TimeCondProjDim > 0 {
 			in.TimestepCond = s.Input("timestep_cond", op.Float32, -1, cfg.TimeCondProjDim)
 		}
+		if cfg.ImagePrompts {
+			in.ImageTokens = s.Input("image_tokens", op.Float32, -1, -1, cfg.TextWidth())
+			in.ImageScale = s.Input("image_scale", op.Float32, -1, -1)
+		}
 		if layout != nil {
 			s = s.WithOffsets(layout, s.Input("offsets", op.Float32, -1, -1, layout.Size()))
 		}
@@ -55,7 +61,7 @@ func Forward(s op.Scope, cfg Config, in Inputs) op.Tensor {
 func forward(s op.Scope, cfg Config, in Inputs) (noise, deep op.Tensor) {
 	ch := cfg.BlockOutChannels
 	n := len(ch)
-	net := network{cfg, in.EncoderHiddenStates, cfg.timeEmbedding(s, in)}
+	net := network{cfg, in.EncoderHiddenStates, cfg.timeEmbedding(s, in), newImages(s, cfg, in)}
 	h := net.first(s, in.Sample)
 	skips, widths := []op.Tensor{h}, []int{ch[0]}
 	width := ch[0]
@@ -129,6 +135,8 @@ type network struct {
 	Config
 	text op.Tensor // [B, L, D]
 	temb op.Tensor // [B, 4·ch]
+
+	images *images // nil: no image prompts
 }
 
 func (n network) resnet(in, out int) nn.Resnet {
