@@ -19,7 +19,7 @@ func (m *Model) condition(run map[string]op.Array, batch []*sample) {
 	var states, embeds, sizes, guidance []float32
 	for _, s := range batch {
 		h, w := float32(s.h*m.VAE.Factor()), float32(s.w*m.VAE.Factor())
-		for _, row := range s.states {
+		for _, row := range s.conditions() {
 			rows++
 			states = append(states, row[:length*width]...)
 			embeds = append(embeds, row[length*width:]...)

@@ -20,7 +20,7 @@ func (e *Engine) decode(ctx context.Context, latents []float32, h, w int) (*imag
 		return nil, ctx.Err()
 	}
 	cfg := e.model.VAE
-	out, err := e.model.vae.Run(ctx, map[string]op.Array{"latents": op.Floats(e.model.unscale(latents), 1, cfg.LatentChannels, h, w)})
+	out, err := e.model.decoder.Run(ctx, map[string]op.Array{"latents": op.Floats(e.model.unscale(latents), 1, cfg.LatentChannels, h, w)})
 	if err != nil {
 		return nil, fmt.Errorf("vae: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"likeness/models/op"
@@ -69,6 +70,9 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 	if err := r.complete(e.model); err != nil {
 		return nil, err
 	}
+	if e.model.networks.backend.LowMemory {
+		r.PreviewEvery = 0 // the decoder opens when the UNet is closed
+	}
 	select {
 	case e.slots <- struct{}{}:
 		defer func() { <-e.slots }()
@@ -100,6 +104,7 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 	given.paste(picture)
 	return &Result{
 		Image: picture, Latents: op.Floats(s.latents, e.model.VAE.LatentChannels, s.h, s.w), Truncated: truncated,
+		Steps:   s.counts,
 		Timings: Timings{Text: encoded.Sub(start), Denoise: denoised.Sub(encoded), Decode: time.Since(denoised)},
 	}, nil
 }
@@ -170,11 +175,13 @@ func (e *Engine) loop() {
 	defer close(e.stopped)
 	for {
 		if e.ctx.Err() != nil {
+			e.model.unet.release()
 			e.queue.clear(ErrClosed)
 			return
 		}
 		batch := e.queue.pick(e.cfg.MaxBatch)
 		if len(batch) == 0 {
+			e.model.unet.release() // a session that does not close has nobody to tell
 			select {
 			case <-e.queue.wake:
 			case <-e.ctx.Done():
@@ -201,15 +208,16 @@ func (e *Engine) turn(batch []*sample) []error {
 	row := 0
 	for i, s := range batch {
 		if errs[i] = err; err == nil {
-			n := len(s.latents)
-			errs[i] = s.advance(e.model.Scheduler, inputs[row*n:][:n], noise[row*n:][:s.rows()*n])
-			row += s.rows()
+			n, rows := len(s.latents), s.rows()
+			errs[i] = s.advance(e.model.Scheduler, inputs[row*n:][:n], noise[row*n:][:rows*n])
+			row += rows
 		}
 	}
 	return errs
 }
 
-// predict runs the UNet over the rows of batch, which fit into one run: it returns its outputs and inputs [rows, C, h, w].
+// predict runs the UNet, or its outermost layers, over the rows of batch, which fit into one run: it returns its outputs and inputs [rows,
+// C, h, w].
 func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	rows, concepts := 0, 1
 	for _, s := range batch {
@@ -234,12 +242,18 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	if m.Layout != nil {
 		run["offsets"] = packOffsets(batch, rows, concepts, m.Layout.Size())
 	}
-	out, err := m.unet.Run(e.ctx, run)
+	if batch[0].isShallow() {
+		run["deep"] = packDeep(batch, rows, m.UNet.BlockOutChannels[0])
+	}
+	out, err := m.unet.run(e.ctx, run, slices.ContainsFunc(batch, (*sample).keeps))
 	if err != nil {
 		return nil, nil, fmt.Errorf("unet: %w", err)
 	}
 	if noise = out["noise_pred"].F32; len(noise) != rows*n {
 		return nil, nil, fmt.Errorf("unet: noise_pred has %d values, needs %d", len(noise), rows*n)
+	}
+	if !batch[0].isShallow() {
+		keepDeep(batch, out["deep"].F32)
 	}
 	return noise, inputs, nil
 }

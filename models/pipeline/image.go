@@ -7,14 +7,11 @@ import (
 	"image/color"
 	"math"
 	"slices"
-	"sync"
 
 	"golang.org/x/image/draw"
 
-	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pixels"
-	"likeness/models/vae"
 )
 
 // Strengths of requests that give none, as in diffusers.
@@ -193,11 +190,7 @@ func (e *Engine) encode(ctx context.Context, planes []float32, width, height int
 	if both, ok := e.given.get(key); ok {
 		return &moments{both[:len(both)/2], both[len(both)/2:]}, nil
 	}
-	runner, err := m.encoder.get()
-	if err != nil {
-		return nil, err
-	}
-	out, err := runner.Run(ctx, map[string]op.Array{"pixel_values": op.Floats(planes, 1, 3, height, width)})
+	out, err := m.encoder.Run(ctx, map[string]op.Array{"pixel_values": op.Floats(planes, 1, 3, height, width)})
 	if err != nil {
 		return nil, fmt.Errorf("vae encoder: %w", err)
 	}
@@ -222,38 +215,4 @@ func (o *original) paste(picture *image.NRGBA) {
 			copy(picture.Pix[4*i:4*i+4], o.picture.Pix[4*i:4*i+4])
 		}
 	}
-}
-
-// lazyEncoder is the VAE's encoder, opened when it is first needed: a server that only reads prompts keeps its memory.
-type lazyEncoder struct {
-	folder  string
-	config  vae.Config
-	network func(name string, model op.Model, weights *checkpoint.Component) (Runner, error)
-
-	mu     sync.Mutex
-	runner Runner
-}
-
-func (l *lazyEncoder) get() (Runner, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.runner != nil {
-		return l.runner, nil
-	}
-	component, err := checkpoint.OpenComponent(l.folder)
-	if err != nil {
-		return nil, err
-	}
-	defer component.Close()
-	l.runner, err = l.network("vae_encoder", vae.Encoder(l.config), component)
-	return l.runner, err
-}
-
-func (l *lazyEncoder) close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.runner == nil {
-		return nil
-	}
-	return l.runner.Close()
 }

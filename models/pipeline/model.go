@@ -26,10 +26,15 @@ type Runner interface {
 type Backend struct {
 	// Network makes the component's model run; model reads some or all of its weights.
 	Network func(name string, model op.Model, weights *checkpoint.Component) (Runner, error)
+	// LowMemory has networks open only while they are used, one component's at a time: the others' memory is saved, and every picture costs the
+	// time to open them. Previews are left out.
+	LowMemory bool
+	// Check says what keeps Network from making the model run, without opening it; low memory asks it when the model is opened. Nil: nothing.
+	Check func(name string, model op.Model, weights *checkpoint.Component) error
 	// Layout says which layers of the UNet offsets act on. Nil: subjects bring words alone.
 	Layout func(unet op.Model) (*op.Layout, error)
-	// TextLayout says which layers of the first text encoder offsets act on. Nil: none.
-	TextLayout *op.Layout
+	// TextLayouts says which layers of the text encoders offsets act on, by component. Those it does not name take none.
+	TextLayouts map[string]*op.Layout
 }
 
 // Model is an open diffusers folder.
@@ -39,15 +44,17 @@ type Model struct {
 	Text        clip.Config // of the first text encoder
 	UNet        unet.Config
 	VAE         vae.Config
-	Layout      *op.Layout // of the offsets; nil without a Backend.Layout
-	TextLayout  *op.Layout // of the first text encoder's offsets, or nil
+	Layout      *op.Layout            // of the offsets; nil without a Backend.Layout
+	TextLayouts map[string]*op.Layout // of the text encoders' offsets, by component
 	Defaults    Defaults
 	Fingerprint string // what a concept made for this base carries
 
 	encoders     []*textEncoder // one, or SDXL's two
 	zeroNegative bool           // no negative prompt is zeros in place of the states of an empty one
-	unet, vae    Runner
-	encoder      *lazyEncoder // of the VAE
+	networks     *networks
+	unet         *denoiser
+	decoder      *network // of the VAE
+	encoder      *network // of the VAE, opened when a picture is first given
 }
 
 // Open reads the diffusers folder dir and makes its networks run. Everything that is wrong with them is in one error.
@@ -58,7 +65,7 @@ func Open(dir string, b Backend) (*Model, error) {
 		return nil, err
 	}
 	defer folder.Close()
-	m := &Model{TextLayout: b.TextLayout}
+	m := &Model{TextLayouts: b.TextLayouts, networks: newNetworks(b)}
 	if err := errors.Join(m.readConfigs(folder), m.readTexts(folder, b), m.readRest(folder)); err != nil {
 		return nil, err
 	}
@@ -70,25 +77,12 @@ func Open(dir string, b Backend) (*Model, error) {
 			return nil, fmt.Errorf("offsets of %s: %w", filepath.Join(dir, checkpoint.UNet), err)
 		}
 	}
-	m.encoder = &lazyEncoder{folder: filepath.Join(dir, checkpoint.VAE), config: m.VAE, network: b.Network}
+	m.addNetworks(dir)
 	var errs []error
-	for _, t := range m.encoders {
-		t.whole, err = t.open(t.states)
-		errs = append(errs, err)
-	}
-	for _, n := range []struct {
-		name   string
-		model  op.Model
-		runner *Runner
-	}{
-		{checkpoint.UNet, unet.New(m.UNet, m.Layout), &m.unet},
-		{checkpoint.VAE, vae.Decoder(m.VAE), &m.vae},
-	} {
-		weights, err := folder.Component(n.name)
-		if err == nil {
-			*n.runner, err = b.Network(n.name, n.model, weights)
+	for _, n := range m.networks.all {
+		if n != m.unet.whole && n != m.unet.shallow && n != m.encoder {
+			errs = append(errs, n.prepare())
 		}
-		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, errors.Join(err, m.Close())
@@ -147,19 +141,17 @@ func (m *Model) Size() (width, height int) {
 	return m.UNet.SampleSize[1] * m.VAE.Factor(), m.UNet.SampleSize[0] * m.VAE.Factor()
 }
 
-// Close releases the networks.
-func (m *Model) Close() error {
-	var errs []error
+// addNetworks lists the networks of the model in dir.
+func (m *Model) addNetworks(dir string) {
 	for _, t := range m.encoders {
-		errs = append(errs, t.close())
+		t.group = m.networks.newGroup()
+		t.whole = t.add(t.name, t.folder, t.model(t.states))
 	}
-	if m.encoder != nil {
-		errs = append(errs, m.encoder.close())
-	}
-	for _, r := range []Runner{m.unet, m.vae} {
-		if r != nil {
-			errs = append(errs, r.Close())
-		}
-	}
-	return errors.Join(errs...)
+	m.unet = newDenoiser(m.networks, checkpoint.UNet, filepath.Join(dir, checkpoint.UNet), m.UNet, m.Layout)
+	folder := filepath.Join(dir, checkpoint.VAE)
+	m.decoder = m.networks.newGroup().add(checkpoint.VAE, folder, vae.Decoder(m.VAE))
+	m.encoder = m.networks.newGroup().add("vae_encoder", folder, vae.Encoder(m.VAE))
 }
+
+// Close releases the networks.
+func (m *Model) Close() error { return m.networks.Close() }

@@ -2,8 +2,10 @@ package pipeline
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -72,10 +74,18 @@ type Subject struct {
 	Word           string    // without the brackets; it counts as strongly as the text around it
 	Class          string    // the noun it is an instance of; may be empty without word embeddings
 	WordEmbeddings []float32 // [n, WordWidth] residuals to the class word's embedding, of each text encoder in turn; or nil
-	Offsets        []float32 // packed by the model's Layout, or nil; several vectors end to end are summed
-	TextOffsets    []float32 // the same for the first text encoder, packed by TextLayout
-	Everywhere     bool      // offsets act on the negative prompt too, as a published LoRA does; a concept acts on the prompt alone
-	Scale          float64   // strength: 1 as learned, 0 none
+	Offsets        []float32 // of the UNet, packed by Layout, or nil; several vectors end to end are summed
+	// Layout is that of Offsets; nil: the model's own, which otherwise must have all of its layers.
+	Layout      *op.Layout
+	TextOffsets map[string]Packed // offsets of the text encoders, by component
+	Everywhere  bool              // offsets act on the negative prompt too, as a published LoRA does; a concept acts on the prompt alone
+	Scale       float64           // strength: 1 as learned, 0 none
+}
+
+// Packed are offsets of a network.
+type Packed struct {
+	Layout *op.Layout // nil: the model's own
+	Values []float32  // vectors of the layout end to end, which are summed
 }
 
 // Request asks for one picture. Both prompts may weigh their words, as tokenizer.ParseWeights reads them, and be longer than the text
@@ -90,9 +100,15 @@ type Request struct {
 	Steps           int     // of denoising, up to 200
 	GuidanceScale   float64 // of classifier-free guidance (Ho and Salimans 2022); 1 and less: none, and half the work
 	GuidanceRescale float64 // how far guidance's effect on the contrast is taken back: 0 (not) to 1
-	Width, Height   int     // pixels, multiples of Model.Multiple
-	Scheduler       string  // one of scheduler.Names
-	Owner           string  // who asks; turns go round owners
+	// GuidanceStart and GuidanceEnd are the part of the steps that guidance acts on, as fractions of all; zeros are 0 and 1. A step without costs half, and in
+	// the first ones guidance does harm (Kynkäänniemi et al. 2024, Applying Guidance in a Limited Interval).
+	GuidanceStart, GuidanceEnd float64
+	// CacheInterval, over 1, has the whole UNet run at every so manieth step only; between them its outermost layers work on what the depth
+	// gave last (Ma et al. 2024, DeepCache). 0 is 1: every step is whole, and the picture exact.
+	CacheInterval int
+	Width, Height int    // pixels, multiples of Model.Multiple
+	Scheduler     string // one of scheduler.Names
+	Owner         string // who asks; turns go round owners
 
 	// Image is a picture to start from, of any size; nil: noise alone. Where it has transparent pixels and there is no Mask, it is its own
 	// mask. Without Width and Height, the picture is of its size, or of one near it that the model can draw. An inpainting model without
@@ -140,6 +156,7 @@ type Result struct {
 	Image     *image.NRGBA
 	Latents   op.Array // [C, h, w], scaled as the UNet sees them
 	Truncated int      // tokens of the prompt beyond the chunks there are (8 of the text encoder's context); no concept's word is among them
+	Steps     StepCounts
 	Timings   Timings
 }
 
@@ -156,6 +173,9 @@ func (r *Request) complete(m *Model) error {
 	fill(&r.NegativePrompt, d.NegativePrompt)
 	fill(&r.Scheduler, d.Scheduler)
 	multiple, most := m.Multiple(), maxEnlarged*max(m.Size())
+	if err := r.completeShortcuts(); err != nil {
+		return err
+	}
 	for _, side := range []struct {
 		field string
 		value int
@@ -179,8 +199,9 @@ func (r *Request) complete(m *Model) error {
 	case r.PreviewEvery < 0:
 		return invalid("preview_every", "%d: must not be negative", r.PreviewEvery)
 	}
-	for _, s := range r.Subjects {
-		if err := s.check(m); err != nil {
+	r.Subjects = slices.Clone(r.Subjects)
+	for i := range r.Subjects {
+		if err := r.Subjects[i].complete(m); err != nil {
 			return err
 		}
 	}
@@ -194,7 +215,8 @@ func fill[T comparable](field *T, value T) {
 	}
 }
 
-func (s Subject) check(m *Model) error {
+// complete checks the subject and packs its offsets by the model's layouts.
+func (s *Subject) complete(m *Model) error {
 	width := m.WordWidth()
 	switch n := len(s.WordEmbeddings); {
 	case !(math.Abs(s.Scale) <= maxScale):
@@ -203,18 +225,37 @@ func (s Subject) check(m *Model) error {
 		return invalid("subjects", "<%s>: has neither word embeddings nor offsets", s.Word)
 	case n%width != 0:
 		return invalid("subjects", "<%s>: %d numbers are no word embeddings of width %d: it was made for another model", s.Word, n, width)
-	case !fit(m.Layout, s.Offsets) || !fit(m.TextLayout, s.TextOffsets):
-		return invalid("subjects", "<%s>: %d and %d offsets do not fit this model's layouts: it was made for another model",
-			s.Word, len(s.Offsets), len(s.TextOffsets))
-	case !finite(s.WordEmbeddings) || !finite(s.Offsets) || !finite(s.TextOffsets):
+	case !finite(s.WordEmbeddings):
 		return invalid("subjects", "<%s>: holds values that are not numbers", s.Word)
+	}
+	unet, err := pack(m.Layout, Packed{s.Layout, s.Offsets})
+	if err != nil {
+		return invalid("subjects", "<%s>: it was made for another model: %v", s.Word, err)
+	}
+	s.Offsets, s.Layout = unet.Values, nil
+	s.TextOffsets = maps.Clone(s.TextOffsets)
+	for name, offsets := range s.TextOffsets {
+		if s.TextOffsets[name], err = pack(m.TextLayouts[name], offsets); err != nil {
+			return invalid("subjects", "<%s>: %s: it was made for another model: %v", s.Word, name, err)
+		}
 	}
 	return nil
 }
 
-// fit tells whether offsets are whole vectors of the layout.
-func fit(layout *op.Layout, offsets []float32) bool {
-	return len(offsets) == 0 || layout != nil && len(offsets)%layout.Size() == 0
+// pack packs offsets by the model's layout of a network, nil if it takes none.
+func pack(layout *op.Layout, p Packed) (Packed, error) {
+	switch {
+	case len(p.Values) == 0:
+		return Packed{}, nil
+	case layout == nil:
+		return p, errors.New("offsets do not act on this network")
+	case !finite(p.Values):
+		return p, errors.New("values are not numbers")
+	case p.Layout == nil:
+		p.Layout = layout
+	}
+	values, err := layout.Repack(p.Layout, p.Values)
+	return Packed{layout, values}, err
 }
 
 // finite tells whether no value is NaN or infinite.

@@ -14,7 +14,7 @@ type sample struct {
 	owner     string
 	h, w      int         // of the latents
 	latents   []float32   // [C, h, w]
-	states    [][]float32 // [L, D] of each row it takes up in a run: under guidance the negative prompt's, then the prompt's
+	states    [][]float32 // [L, D]: under guidance the negative prompt's, then the prompt's
 	offsets   [][]float32 // of all subjects, scaled; the prompt's row gets them
 	shared    int         // how many of them, the first, every row gets
 	guidance  float64
@@ -24,6 +24,12 @@ type sample struct {
 	begin     int // the step it starts at
 	step      int // the step to come
 	preview   int // steps between previews, or 0
+
+	guidedFrom, guidedTo int         // the steps, of timesteps, that are guided if there are two states
+	interval             int         // steps from one whole step to the next
+	age                  int         // steps since the last whole one, it included
+	deep                 [][]float32 // [C, h, w] of each of its rows, where interval is over 1
+	counts               StepCounts
 
 	mask         []float32 // [h, w], 1 where an original is repainted; nil: everywhere
 	known, noise []float32 // [C, h, w] of the original and the noise on it, where keep needs them
@@ -50,6 +56,7 @@ func (m *Model) newSample(ctx context.Context, r Request, states [][]float32, o 
 		ctx: ctx, owner: r.Owner, h: r.Height / f, w: r.Width / f, states: states, guidance: r.GuidanceScale, rescale: r.GuidanceRescale,
 		scheduler: steps, timesteps: steps.Timesteps(), preview: r.PreviewEvery,
 	}
+	s.setShortcuts(r)
 	s.progress = make(chan progress, len(s.timesteps))
 	s.offsets = offsetsOf(m.Layout, r.everywhere(), unetOffsets)
 	s.shared = len(s.offsets)
@@ -64,17 +71,15 @@ func (m *Model) newSample(ctx context.Context, r Request, states [][]float32, o 
 	return s, nil
 }
 
-// rows is how many rows of a run the sample takes up.
-func (s *sample) rows() int { return len(s.states) }
-
 // steps is how many steps the sample takes.
 func (s *sample) steps() int { return len(s.timesteps) - s.begin }
 
 // advance takes the step whose network input was input [C, h, w] and whose outputs are noise [rows, C, h, w].
 func (s *sample) advance(cfg scheduler.Config, input, noise []float32) error {
 	n := len(s.latents)
+	s.counts.count(s)
 	guided := noise[len(noise)-n:]
-	if s.rows() == 2 {
+	if s.guided() {
 		target := 0.0
 		if s.rescale > 0 {
 			target = deviation(guided)
@@ -101,6 +106,7 @@ func (s *sample) advance(cfg scheduler.Config, input, noise []float32) error {
 		return fmt.Errorf("step %d of %d: the latents are not numbers any more", p.step, s.steps())
 	}
 	s.step++
+	s.age++
 	s.progress <- p
 	return nil
 }

@@ -2,12 +2,10 @@ package pipeline
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 
-	"likeness/models/checkpoint"
 	"likeness/models/clip"
 	"likeness/models/op"
 	"likeness/models/tokenizer"
@@ -21,23 +19,18 @@ type textEncoder struct {
 	layout    *op.Layout     // of the offsets that act on it, or nil
 	states    clip.Selection // what the UNet reads of it
 	folder    string
-	network   func(name string, model op.Model, weights *checkpoint.Component) (Runner, error)
 
-	whole Runner // without clip_skip
+	*group
+	whole *network // without clip_skip
 
 	mu       sync.Mutex
-	skipping Runner // with the clip_skip asked for last, or nil
+	skipping *network // with the clip_skip asked for last, or nil
 	skipped  int
 }
 
-// open makes the text encoder run.
-func (t *textEncoder) open(states clip.Selection) (Runner, error) {
-	component, err := checkpoint.OpenComponent(t.folder)
-	if err != nil {
-		return nil, err
-	}
-	defer component.Close()
-	return t.network(t.name, withOffsets(clip.Select(t.config, states), t.layout), component)
+// model is the text encoder with the given states.
+func (t *textEncoder) model(states clip.Selection) op.Model {
+	return withOffsets(clip.Select(t.config, states), t.layout)
 }
 
 // run runs the text encoder without its last clipSkip layers. It keeps one network beside the whole one, for the clip_skip asked for last.
@@ -48,46 +41,26 @@ func (t *textEncoder) run(ctx context.Context, clipSkip int, inputs map[string]o
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.skipping == nil || t.skipped != clipSkip {
-		if err := t.closeSkipping(); err != nil {
-			return nil, err
+		if t.skipping != nil {
+			if err := t.skipping.remove(); err != nil {
+				return nil, err
+			}
 		}
 		states := t.states
 		states.Skip += clipSkip
-		runner, err := t.open(states)
-		if err != nil {
-			return nil, err
-		}
-		t.skipping, t.skipped = runner, clipSkip
+		t.skipping, t.skipped = t.add(t.name, t.folder, t.model(states)), clipSkip
 	}
 	return t.skipping.Run(ctx, inputs)
-}
-
-func (t *textEncoder) closeSkipping() error {
-	if t.skipping == nil {
-		return nil
-	}
-	runner := t.skipping
-	t.skipping = nil
-	return runner.Close()
-}
-
-func (t *textEncoder) close() error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	err := t.closeSkipping()
-	if t.whole != nil {
-		err = errors.Join(err, t.whole.Close())
-	}
-	return err
 }
 
 // encodeText returns the row of a wording: its text states [chunks·L, D] and, where the UNet reads them, its text_embeds behind.
 func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row []float32, err error) {
 	m := e.model
-	offsets := slices.Concat(offsetsOf(m.TextLayout, w.subjects, textOffsets)...)
-	key := []any{[]int64{int64(clipSkip)}, offsets}
-	for i, encoding := range w.encodings {
-		key = append(key, encoding.IDs, encoding.Weights, w.residuals[i])
+	key := []any{[]int64{int64(clipSkip)}}
+	offsets := make([][]float32, len(m.encoders))
+	for i, t := range m.encoders {
+		offsets[i] = slices.Concat(offsetsOf(t.layout, w.subjects, textOffsets(t.name))...)
+		key = append(key, w.encodings[i].IDs, w.encodings[i].Weights, w.residuals[i], offsets[i])
 	}
 	hash := cacheKey(key...)
 	if row, ok := e.texts.get(hash); ok {
@@ -96,7 +69,7 @@ func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row 
 	states := make([][]float32, len(m.encoders))
 	var pooled []float32
 	for i, t := range m.encoders {
-		if states[i], pooled, err = t.encode(ctx, w.encodings[i], w.residuals[i], offsets, clipSkip); err != nil {
+		if states[i], pooled, err = t.encode(ctx, w.encodings[i], w.residuals[i], offsets[i], clipSkip); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.name, err)
 		}
 	}

@@ -22,7 +22,8 @@ func (m *Model) readTexts(folder *checkpoint.Folder, b Backend) error {
 	}
 	var errs []error
 	for _, name := range names {
-		t := &textEncoder{name: name[0], folder: filepath.Join(folder.Path(), name[0]), network: b.Network, states: clip.Selection{Norm: true}}
+		t := &textEncoder{name: name[0], folder: filepath.Join(folder.Path(), name[0]), states: clip.Selection{Norm: true},
+			layout: m.TextLayouts[name[0]]}
 		component, err := folder.Component(t.name)
 		if err == nil {
 			if t.config, err = clip.ParseTextConfig(component.Config()); err != nil {
@@ -38,7 +39,7 @@ func (m *Model) readTexts(folder *checkpoint.Folder, b Backend) error {
 		m.encoders = append(m.encoders, t)
 	}
 	first := m.encoders[0]
-	m.Text, m.Tokenizer, first.layout = first.config, first.tokenizer, m.TextLayout
+	m.Text, m.Tokenizer = first.config, first.tokenizer
 	if len(m.encoders) == 2 { // StableDiffusionXLPipeline reads the states before the last layer, without the final norm
 		first.states = clip.Selection{Skip: 1}
 		m.encoders[1].states = clip.Selection{Skip: 1, Pooled: true}
