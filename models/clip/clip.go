@@ -20,18 +20,25 @@ func (c Config) layer(s op.Scope, h, mask op.Tensor) op.Tensor {
 	return h.Add(nn.Linear(m.At("fc2"), x, c.IntermediateSize, d, true))
 }
 
-// Vision is the model pixel_values [B, C, image_size, image_size] → last_hidden_state [B, 1 + patches, hidden_size] and
+// Vision is the model pixel_values [B, C, image_size, image_size] → last_hidden_state and penultimate [B, 1 + patches, hidden_size] and
 // image_embeds [B, projection_dim].
 func Vision(cfg Config) op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
 		x := s.Input("pixel_values", op.Float32, -1, cfg.NumChannels, cfg.ImageSize, cfg.ImageSize)
-		last, embeds := VisionForward(s, cfg, x)
-		return map[string]op.Tensor{"last_hidden_state": last, "image_embeds": embeds}
+		out := VisionForward(s, cfg, x)
+		return map[string]op.Tensor{"last_hidden_state": out.Last, "penultimate": out.Penultimate, "image_embeds": out.Embeds}
 	}
 }
 
-// VisionForward returns the states of all patches, the class token first, and the projected class token.
-func VisionForward(s op.Scope, cfg Config, pixels op.Tensor) (last, embeds op.Tensor) {
+// VisionOutputs are the states of the vision transformer, the class token's first.
+type VisionOutputs struct {
+	Last        op.Tensor // [B, 1 + patches, D], without a final norm
+	Penultimate op.Tensor // [B, 1 + patches, D], what the last layer reads
+	Embeds      op.Tensor // [B, projection_dim], the class token's last state, normalised and projected
+}
+
+// VisionForward encodes pixels [B, C, image_size, image_size].
+func VisionForward(s op.Scope, cfg Config, pixels op.Tensor) VisionOutputs {
 	v, d, p := s.At("vision_model"), cfg.HiddenSize, cfg.PatchSize
 	e := v.At("embeddings")
 	patches := pixels.Conv2D(e.At("patch_embedding").Weight("weight", d, cfg.NumChannels, p, p), op.Tensor{}, p, 0)
@@ -41,11 +48,14 @@ func VisionForward(s op.Scope, cfg Config, pixels op.Tensor) (last, embeds op.Te
 	h = class.Expand(h.Slice(1, 0, 1)).Concat(1, h)
 	h = h.Add(e.At("position_embedding").Weight("weight", side*side+1, d))
 	h = nn.LayerNorm(v.At("pre_layrnorm"), h, d, cfg.LayerNormEps)
+	var out VisionOutputs
 	for i := range cfg.NumHiddenLayers {
+		out.Penultimate = h
 		h = cfg.layer(v.At("encoder").Index("layers", i), h, op.Tensor{})
 	}
+	out.Last = h
 	class = h.Slice(1, 0, 1).Reshape(0, d) // [B, D]
 	class = nn.LayerNorm(v.At("post_layernorm"), class, d, cfg.LayerNormEps)
-	embeds = class.Linear(s.At("visual_projection").Weight("weight", cfg.ProjectionDim, d), op.Tensor{})
-	return h, embeds
+	out.Embeds = class.Linear(s.At("visual_projection").Weight("weight", cfg.ProjectionDim, d), op.Tensor{})
+	return out
 }

@@ -3,7 +3,7 @@
     pip install torch==2.7.1 diffusers==0.42.1 transformers==5.23.0 safetensors numpy pillow
     python scripts/golden/ipadapter.py
 
-Reads models/pipeline/testdata/tiny-{sd,sdxl_a}/ and rewrites models/ipadapter/testdata/. See README.md beside this file.
+Reads models/pipeline/testdata/tiny-{sd,sdxl_a}/ and rewrites models/{ipadapter,pixels}/testdata/. See README.md beside this file.
 """
 
 import json
@@ -47,6 +47,15 @@ def photos():
         made[name] = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
         made[name].save(DATA / f"{name}.png")
     return made
+
+
+def resized(photos):
+    """The pictures at other sizes, as Pillow's bicubic makes them, as width x height."""
+    sizes = {"tall": ((28, 45), (20, 60), (44, 71)), "wide": ((65, 28), (200, 111))}
+    made = {f"{name}_{w}x{h}": torch.from_numpy(np.array(photos[name].resize((w, h), Image.BICUBIC))) for name in sizes for w, h in sizes[name]}
+    folder = MODELS / "pixels" / "testdata"
+    folder.mkdir(exist_ok=True)
+    save_file(made, folder / "resized.safetensors")
 
 
 def drawer(seed):
@@ -180,6 +189,7 @@ def main():
     shutil.rmtree(DATA, ignore_errors=True)
     DATA.mkdir(parents=True)
     given = photos()
+    resized(given)
     with torch.no_grad():
         for i, (name, case) in enumerate(CASES.items()):
             make(name, case, 3000 + 10 * i, given)
