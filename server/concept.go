@@ -11,7 +11,7 @@ import (
 type conceptFile struct {
 	path    string
 	scale   float64
-	concept *concept.Concept  // nil before an adapter is made one
+	concept *concept.Concept
 	adapter *exchange.Adapter // nil for our own
 }
 
@@ -32,7 +32,9 @@ func (f *conceptFiles) read(argument string) (*conceptFile, error) {
 	if concept.IsFile(path) {
 		file.concept, err = concept.Read(path)
 	} else if err = f.openBase(); err == nil {
-		file.adapter, err = exchange.Read(path, f.base)
+		if file.adapter, err = exchange.Read(path, f.base); err == nil {
+			file.concept, err = file.adapter.Concept(f.base)
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -48,29 +50,13 @@ func (f *conceptFiles) openBase() (err error) {
 	return err
 }
 
-// adapters are the published files.
-func (f *conceptFiles) adapters() []*exchange.Adapter {
-	var all []*exchange.Adapter
+// concepts are those of all files.
+func (f *conceptFiles) concepts() []*concept.Concept {
+	var all []*concept.Concept
 	for _, file := range f.files {
-		if file.adapter != nil {
-			all = append(all, file.adapter)
-		}
+		all = append(all, file.concept)
 	}
 	return all
-}
-
-// complete makes every adapter a concept of the open model.
-func (f *conceptFiles) complete(m *model) error {
-	for _, file := range f.files {
-		if file.adapter == nil {
-			continue
-		}
-		var err error
-		if file.concept, err = file.adapter.Concept(f.base, m.base.Layout, m.base.TextLayout); err != nil {
-			return fmt.Errorf("%s: %w", file.path, err)
-		}
-	}
-	return nil
 }
 
 // describe says in a line what was found in a file.
@@ -89,6 +75,9 @@ func (f *conceptFiles) describe(file *conceptFile) string {
 	}
 	if n := len(c.Offsets); n > 0 {
 		s += fmt.Sprintf(", %d offsets", n)
+	}
+	if len(c.LoRA) > 0 {
+		s += "; " + (&exchange.Adapter{LoRA: c.LoRA}).Describe(1)
 	}
 	return s
 }

@@ -81,7 +81,7 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err := c.readConcepts(&files); err != nil {
 		return err
 	}
-	m, err := openModel(c.Model, c.N, files.adapters()...)
+	m, err := openReaching(c.Model, c.N, layersOf(files.concepts()...))
 	if err != nil {
 		return err
 	}
@@ -146,9 +146,6 @@ func (c *generateCommand) readConcepts(files *conceptFiles) error {
 func (c *generateCommand) subjects(m *model, files *conceptFiles) (prompt string, subjects []pipeline.Subject, err error) {
 	prompt, uses, err := concept.ParsePrompt(c.Prompt)
 	if err != nil {
-		return "", nil, err
-	}
-	if err := files.complete(m); err != nil {
 		return "", nil, err
 	}
 	paths := map[string]string{} // by word

@@ -122,7 +122,10 @@ func inspectConcept(path string) (*report, error) {
 		fmt.Sprintf("%d word vectors of width %d", c.WordEmbeddings.Vectors, c.WordEmbeddings.Width),
 		"for the base model " + c.BaseModel,
 	}}
-	for what, n := range map[string]int{"coefficients": len(c.Coefficients), "offsets": len(c.Offsets), "offsets of the text encoder": len(c.TextOffsets)} {
+	if len(c.LoRA) > 0 {
+		r.Details = append(r.Details, (&exchange.Adapter{LoRA: c.LoRA}).Describe(1))
+	}
+	for what, n := range map[string]int{"coefficients": len(c.Coefficients), "offsets": len(c.Offsets)} {
 		if n > 0 {
 			r.Details = append(r.Details, fmt.Sprintf("%d numbers of %s", n, what))
 		}

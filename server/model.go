@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
@@ -30,15 +31,37 @@ type model struct {
 	detector *ort.Session     // nil: none is installed
 }
 
-// openModel opens what the settings name, for up to maxQueue pictures at a time; its offsets act on the adapters' layers too. The caller
-// closes it.
-func openModel(cfg config.Model, maxQueue int, adapters ...*exchange.Adapter) (*model, error) {
+// layers are those that offsets act on, by component.
+type layers map[string][]op.Target
+
+// layersOf are those that concepts of LoRA files change.
+func layersOf(concepts ...*concept.Concept) layers {
+	all := layers{}
+	for _, c := range concepts {
+		for component, deltas := range c.LoRA {
+			for _, t := range exchange.Targets(deltas) {
+				if !slices.Contains(all[component], t) {
+					all[component] = append(all[component], t)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// openModel opens what the settings name, for up to maxQueue pictures at a time. The caller closes it.
+func openModel(cfg config.Model, maxQueue int) (*model, error) {
+	return openReaching(cfg, maxQueue, nil)
+}
+
+// openReaching is openModel with offsets that act on more layers than the encoder's.
+func openReaching(cfg config.Model, maxQueue int, more layers) (*model, error) {
 	library := ort.LibraryPath()
 	if err := ort.Init(library); err != nil {
 		return nil, err
 	}
 	m := &model{}
-	err := m.open(cfg, maxQueue, adapters, filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile))
+	err := m.open(cfg, maxQueue, more, filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile))
 	if err != nil {
 		m.Close()
 		return nil, err
@@ -46,7 +69,7 @@ func openModel(cfg config.Model, maxQueue int, adapters ...*exchange.Adapter) (*
 	return m, nil
 }
 
-func (m *model) open(cfg config.Model, maxQueue int, adapters []*exchange.Adapter, detectorFile string) error {
+func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile string) error {
 	options := ort.Options{Threads: cfg.Threads, Device: cfg.Device}
 	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
 		session, err := openNetwork(name, model, weights, options)
@@ -55,14 +78,21 @@ func (m *model) open(cfg config.Model, maxQueue int, adapters []*exchange.Adapte
 		}
 		return session, nil
 	}}
-	unet, text, err := targets(adapters)
-	if err != nil {
-		return err
+	backend.TextLayouts = map[string]*op.Layout{}
+	for _, component := range []string{checkpoint.TextEncoder, checkpoint.TextEncoder2} {
+		if len(more[component]) == 0 {
+			continue
+		}
+		layout, err := op.NewLayout(1, more[component])
+		if err != nil {
+			return err
+		}
+		backend.TextLayouts[component] = layout
 	}
-	backend.TextLayout = text
+	var err error
 	m.base, m.encoder, err = encoder.Open(cfg.Model, backend, func(unet op.Model, settings encoder.Config) (*op.Layout, error) {
 		return trace.Layout(unet, settings.Rank, settings.IsTarget)
-	}, unet...)
+	}, more[checkpoint.UNet]...)
 	if err != nil {
 		return err
 	}
@@ -71,27 +101,6 @@ func (m *model) open(cfg config.Model, maxQueue int, adapters []*exchange.Adapte
 	}
 	m.Engine = pipeline.NewEngine(m.base, pipeline.EngineConfig{MaxQueued: maxQueue})
 	return nil
-}
-
-// targets are the layers that adapters act on: of the UNet, and as a layout, or nil, of the text encoder.
-func targets(adapters []*exchange.Adapter) (unet []op.Target, text *op.Layout, err error) {
-	all, err := op.NewLayout(1, nil)
-	if err != nil {
-		return nil, nil, err
-	}
-	text = all
-	for _, a := range adapters {
-		if all, err = all.With(exchange.Targets(a.UNet)...); err != nil {
-			return nil, nil, err
-		}
-		if text, err = text.With(exchange.Targets(a.Text)...); err != nil {
-			return nil, nil, err
-		}
-	}
-	if text.Size() == 0 {
-		text = nil
-	}
-	return all.Targets(), text, nil
 }
 
 // openIntake prepares the reading of photos, with a face detector where one is installed.
@@ -149,8 +158,7 @@ func (m *model) Encode(ctx context.Context, photos []*encoder.Photo, word, class
 
 // Subject implements api.ConceptEncoder.
 func (m *model) Subject(c *concept.Concept, scale float64) (pipeline.Subject, error) {
-	s := pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, TextOffsets: c.TextOffsets,
-		Everywhere: c.Method == exchange.MethodLoRA, Scale: scale}
+	s := pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, Everywhere: c.Method == exchange.MethodLoRA, Scale: scale}
 	if c.BaseModel != m.base.Fingerprint {
 		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.BaseModel}
 	}
@@ -160,34 +168,44 @@ func (m *model) Subject(c *concept.Concept, scale float64) (pipeline.Subject, er
 	if width := c.WordEmbeddings.Width; width != 0 && width != m.base.WordWidth() {
 		return s, &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> have width %d, the words of this model's text encoders together %d", c.Word, width, m.base.WordWidth())}
 	}
-	if layout := m.base.TextLayout; len(c.TextOffsets) > 0 && (layout == nil || c.TextLayout != layout.Digest()) {
-		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.TextLayout}
+	s.TextOffsets = map[string]pipeline.Packed{}
+	for component, deltas := range c.LoRA {
+		layout, packed, err := exchange.Pack(deltas)
+		if err != nil {
+			return s, fmt.Errorf("concept <%s>: %w", c.Word, err)
+		}
+		if component == checkpoint.UNet {
+			s.Layout, s.Offsets = layout, packed
+		} else {
+			s.TextOffsets[component] = pipeline.Packed{Layout: layout, Values: packed}
+		}
+	}
+	if len(c.Offsets)+len(c.Coefficients) == 0 {
+		return s, nil
+	}
+	if m.encoder == nil {
+		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.Layout}
 	}
 	var err error
-	s.Offsets, err = m.offsets(c)
+	s.Layout = m.encoder.Layout()
+	s.Offsets, err = m.encoder.Expand(c)
 	return s, err
 }
 
-// offsets are a concept's in the base model's layout.
-func (m *model) offsets(c *concept.Concept) ([]float32, error) {
-	layout := m.base.Layout
-	switch {
-	case len(c.Offsets)+len(c.Coefficients) == 0:
-		return nil, nil
-	case len(c.Offsets) > 0 && layout != nil && c.Layout == layout.Digest():
-		return c.Offsets, nil
-	case m.encoder == nil:
-		return nil, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.Layout}
+// reaches tells whether the model's offsets act on every layer that the subjects change.
+func (m *model) reaches(subjects []pipeline.Subject) bool {
+	has := func(own, needed *op.Layout) bool { return needed == nil || own != nil && own.Has(needed) }
+	for _, s := range subjects {
+		if !has(m.base.Layout, s.Layout) {
+			return false
+		}
+		for component, offsets := range s.TextOffsets {
+			if !has(m.base.TextLayouts[component], offsets.Layout) {
+				return false
+			}
+		}
 	}
-	packed, err := m.encoder.Expand(c)
-	if err != nil || layout.Digest() == m.encoder.Layout().Digest() {
-		return packed, err
-	}
-	deltas, err := exchange.Unpack(m.encoder.Layout(), packed)
-	if err != nil {
-		return nil, err
-	}
-	return exchange.Pack(layout, deltas)
+	return true
 }
 
 // describe tells the API what is served: name is the folder's.

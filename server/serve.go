@@ -42,18 +42,18 @@ func (c *serveCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer concepts.Close()
-	m, err := openModel(c.Serve.Model, c.MaxQueue+1) // and the warm-up
+	m, err := openServed(c.Serve.Model, c.MaxQueue+1) // and the warm-up
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	info, err := m.describe(c.Serve.Model.Model)
+	info, err := m.current.describe(c.Serve.Model.Model)
 	if err != nil {
 		return err
 	}
 	var warm atomic.Bool
 	server := api.New(api.Config{
-		Store: concepts, Photos: m, Encoder: m, Generator: m, Model: info, Page: web.Handler(), Log: log,
+		Store: concepts, Photos: m, Encoder: m, Generator: m, Exchange: m, Model: info, Page: web.Handler(), Log: log,
 		MaxUpload: c.MaxUpload << 20, MaxQueue: c.MaxQueue,
 		Ready: func(context.Context) error {
 			if !warm.Load() {
@@ -64,7 +64,7 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	})
 	return server.Serve(ctx, c.Addr, shutdownTime, func(addr string) {
 		fmt.Printf("Likeness is at http://%s\n", addr)
-		logParts(log, m)
+		logParts(log, m.current)
 		go func() {
 			warmUp(ctx, m, log)
 			warm.Store(true)
@@ -83,7 +83,7 @@ func logParts(log *slog.Logger, m *model) {
 }
 
 // warmUp runs every network once, which makes the first request as fast as the ones after it.
-func warmUp(ctx context.Context, m *model, log *slog.Logger) {
+func warmUp(ctx context.Context, m *served, log *slog.Logger) {
 	start := time.Now()
 	if _, err := m.Generate(ctx, pipeline.Request{Prompt: "a face", Steps: 1}, nil); err != nil && ctx.Err() == nil {
 		log.Error("warm-up", "error", err)

@@ -15,25 +15,24 @@ import (
 
 // Concept is one subject. A zero WordEmbeddings, nil Coefficients, Offsets or Preview means the method has none.
 type Concept struct {
-	ID         string    // the store's key: letters, digits, _ and -; empty before it is stored
-	Name       string    // a label for people
-	Word       string    // the placeholder, written <word> in prompts
-	Class      string    // the noun it is an instance of, such as "face"
-	Method     string    // what made it, such as "encoder"
-	BaseModel  string    // fingerprint of the model folder it is made for
-	Layout     string    // digest of the offsets layout that Coefficients or Offsets refer to
-	TextLayout string    // digest of the layout that TextOffsets refer to
-	Encoder    string    // fingerprint of the encoder; empty if none was used
-	Created    time.Time // kept in UTC
-	Photos     int       // how many were read
-	PhotoHash  string    // identifies the photos, so that the same ones need no second run
-	Notes      []string  // remarks for the user, such as "several faces: the largest was taken"
+	ID        string    // the store's key: letters, digits, _ and -; empty before it is stored
+	Name      string    // a label for people
+	Word      string    // the placeholder, written <word> in prompts
+	Class     string    // the noun it is an instance of, such as "face"
+	Method    string    // what made it, such as "encoder"
+	BaseModel string    // fingerprint of the model folder it is made for
+	Layout    string    // digest of the offsets layout that Coefficients or Offsets refer to
+	Encoder   string    // fingerprint of the encoder; empty if none was used
+	Created   time.Time // kept in UTC
+	Photos    int       // how many were read
+	PhotoHash string    // identifies the photos, so that the same ones need no second run
+	Notes     []string  // remarks for the user, such as "several faces: the largest was taken"
 
 	WordEmbeddings Embeddings
 	Coefficients   []float32 // over the encoder's learned basis
 	Offsets        []float32 // in the packed layout: a tuned vector, or several end to end that are summed
-	TextOffsets    []float32 // the same for the text encoder, in TextLayout
-	Preview        []byte    // a thumbnail, JPEG or PNG
+	LoRA           LoRA
+	Preview        []byte // a thumbnail, JPEG or PNG
 }
 
 // Embeddings are the placeholder's vectors, [Layers, Vectors, Width] row-major: Layers is 1, or the number of
@@ -46,9 +45,9 @@ type Embeddings struct {
 // Limits of a concept's parts, far above what the methods make.
 const (
 	MaxPreview = 6 << 10 // bytes
-	MaxNumbers = 1 << 24 // in each of embeddings, coefficients and offsets
-	maxVectors = 16
-	maxLabel   = 64 // runes of Name and Class
+	MaxNumbers = 1 << 24 // in each of embeddings, coefficients and offsets, and in the LoRA of one network
+	maxVectors = 75      // what a prompt of CLIP has room for
+	maxLabel   = 64      // runes of Name and Class
 	maxNotes   = 16
 	maxNote    = 300 // bytes
 )
@@ -88,7 +87,7 @@ func (c *Concept) Validate() error {
 		needed      bool
 	}{
 		{"method", c.Method, true}, {"base model", c.BaseModel, true}, {"layout", c.Layout, false},
-		{"text layout", c.TextLayout, false}, {"encoder", c.Encoder, false}, {"photo hash", c.PhotoHash, false},
+		{"encoder", c.Encoder, false}, {"photo hash", c.PhotoHash, false},
 	} {
 		if f.needed && f.value == "" {
 			return &InvalidError{f.name, "is missing"}
@@ -97,7 +96,7 @@ func (c *Concept) Validate() error {
 			return &InvalidError{f.name, fmt.Sprintf("%.40q is not a plain identifier", f.value)}
 		}
 	}
-	if c.Class == "" {
+	if c.Class == "" && len(c.WordEmbeddings.Data) > 0 {
 		return &InvalidError{"class", "is missing"}
 	}
 	for name, value := range map[string]string{"name": c.Name, "class": c.Class} {
@@ -134,8 +133,8 @@ func (c *Concept) validateNotes() error {
 }
 
 func (c *Concept) validateNumbers() error {
-	if len(c.WordEmbeddings.Data)+len(c.Coefficients)+len(c.Offsets)+len(c.TextOffsets) == 0 {
-		return &InvalidError{"content", "is missing: it has no embeddings, coefficients or offsets"}
+	if len(c.WordEmbeddings.Data)+len(c.Coefficients)+len(c.Offsets)+len(c.LoRA) == 0 {
+		return &InvalidError{"content", "is missing: it has no embeddings, coefficients, offsets or LoRA"}
 	}
 	e := c.WordEmbeddings
 	empty := e.Layers == 0 && e.Vectors == 0 && e.Width == 0 && len(e.Data) == 0
@@ -151,20 +150,24 @@ func (c *Concept) validateNumbers() error {
 	if len(c.Coefficients)+len(c.Offsets) > 0 && c.Layout == "" {
 		return &InvalidError{"layout", "is missing: coefficients and offsets need one"}
 	}
-	if len(c.TextOffsets) > 0 && c.TextLayout == "" {
-		return &InvalidError{"text layout", "is missing: text offsets need one"}
-	}
 	for _, f := range []struct {
 		name string
 		data []float32
-	}{{"embeddings", e.Data}, {"coefficients", c.Coefficients}, {"offsets", c.Offsets}, {"text offsets", c.TextOffsets}} {
-		if len(f.data) > MaxNumbers {
-			return &InvalidError{f.name, fmt.Sprintf("have %d numbers, more than %d", len(f.data), MaxNumbers)}
+	}{{"embeddings", e.Data}, {"coefficients", c.Coefficients}, {"offsets", c.Offsets}} {
+		if err := validNumbers(f.name, f.data); err != nil {
+			return err
 		}
-		for i, v := range f.data {
-			if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
-				return &InvalidError{f.name, fmt.Sprintf("have %v at %d", v, i)}
-			}
+	}
+	return c.LoRA.validate()
+}
+
+func validNumbers(name string, data []float32) error {
+	if len(data) > MaxNumbers {
+		return &InvalidError{name, fmt.Sprintf("have %d numbers, more than %d", len(data), MaxNumbers)}
+	}
+	for i, v := range data {
+		if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+			return &InvalidError{name, fmt.Sprintf("have %v at %d", v, i)}
 		}
 	}
 	return nil

@@ -23,8 +23,11 @@ func full() *Concept {
 		Notes:          []string{"several faces: the largest was taken"},
 		WordEmbeddings: Embeddings{Layers: 1, Vectors: 2, Width: 128, Data: make([]float32, 256)},
 		Preview:        append([]byte("\xff\xd8\xff"), make([]byte, 5000)...), Coefficients: make([]float32, 4000),
-		Offsets:    []float32{math.MaxFloat32, -0.1, 1e-40, float32(math.Copysign(0, -1))},
-		TextLayout: "3c", TextOffsets: []float32{0.5, -2},
+		Offsets: []float32{math.MaxFloat32, -0.1, 1e-40, float32(math.Copysign(0, -1))},
+		LoRA: LoRA{
+			"unet":         {"down_blocks.0.to_q": {In: 2, Out: 1, Rank: 2, Down: []float32{1, 2, 3, 4}, Up: []float32{5, 6}}},
+			"text_encoder": {"a.b": {In: 1, Out: 1, Rank: 1, Down: []float32{0.5}, Up: []float32{-2}}},
+		},
 	}
 	for i := range c.WordEmbeddings.Data {
 		c.WordEmbeddings.Data[i] = float32(i) / 7
@@ -86,10 +89,9 @@ func TestValidate(t *testing.T) {
 		"embeddings":   func(c *Concept) { c.WordEmbeddings.Data[3] = nan },
 		"coefficients": func(c *Concept) { c.Coefficients[3] = inf },
 		"offsets":      func(c *Concept) { c.Offsets[0] = nan },
-		"text offsets": func(c *Concept) { c.TextOffsets[0] = nan },
-		"text layout":  func(c *Concept) { c.TextLayout = "" },
+		"lora":         func(c *Concept) { c.LoRA["text_encoder"]["a.b"].Up[0] = nan },
 		"content": func(c *Concept) {
-			c.WordEmbeddings, c.Coefficients, c.Offsets, c.TextOffsets = Embeddings{}, nil, nil, nil
+			c.WordEmbeddings, c.Coefficients, c.Offsets, c.LoRA = Embeddings{}, nil, nil, nil
 		},
 	} {
 		c := full()

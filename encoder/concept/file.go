@@ -27,7 +27,6 @@ const (
 	tensorEmbeddings   = "word_embeddings"
 	tensorCoefficients = "coefficients"
 	tensorOffsets      = "offsets"
-	tensorTextOffsets  = "text_offsets"
 	tensorPreview      = "preview"
 )
 
@@ -96,12 +95,7 @@ func (c *Concept) encode() (map[string]safetensors.Tensor, map[string]string, er
 	if len(c.Offsets) > 0 {
 		tensors[tensorOffsets] = safetensors.F32(c.Offsets, len(c.Offsets))
 	}
-	if len(c.TextOffsets) > 0 {
-		tensors[tensorTextOffsets] = safetensors.F32(c.TextOffsets, len(c.TextOffsets))
-	}
-	if c.TextLayout != "" { // absent from the files of concepts that have none
-		meta["text_layout"] = c.TextLayout
-	}
+	c.LoRA.encode(tensors)
 	if len(c.Preview) > 0 {
 		tensors[tensorPreview] = safetensors.U8(c.Preview, len(c.Preview))
 	}
@@ -133,6 +127,12 @@ func IsFile(path string) bool {
 	}
 	defer file.Close()
 	return file.Metadata()["format"] == formatName
+}
+
+// IsData tells whether a file in memory is a concept, as far as its header says.
+func IsData(data []byte) bool {
+	file, err := safetensors.Parse(data)
+	return err == nil && file.Metadata()["format"] == formatName
 }
 
 // Read opens a concept file. What is wrong with it is a *DamagedError.
@@ -196,7 +196,7 @@ func Unmarshal(data []byte) (*Concept, error) {
 func decode(tensors map[string]safetensors.Tensor, meta map[string]string) (*Concept, error) {
 	c := &Concept{
 		ID: meta["id"], Name: meta["name"], Word: meta["word"], Class: meta["class"], Method: meta["method"],
-		BaseModel: meta["base_model"], Layout: meta["layout"], TextLayout: meta["text_layout"], Encoder: meta["encoder"], PhotoHash: meta["photo_hash"],
+		BaseModel: meta["base_model"], Layout: meta["layout"], Encoder: meta["encoder"], PhotoHash: meta["photo_hash"],
 	}
 	var err error
 	if c.Created, err = time.Parse(time.RFC3339Nano, meta["created"]); err != nil {
@@ -208,10 +208,19 @@ func decode(tensors map[string]safetensors.Tensor, meta map[string]string) (*Con
 	if err := json.Unmarshal([]byte(meta["notes"]), &c.Notes); err != nil {
 		return nil, &InvalidError{"notes", "is not a list of texts"}
 	}
+	others := map[string]safetensors.Tensor{}
 	for name, t := range tensors {
-		if err := c.setTensor(name, t); err != nil {
-			return nil, err
+		switch name {
+		case tensorEmbeddings, tensorCoefficients, tensorOffsets, tensorPreview:
+			if err := c.setTensor(name, t); err != nil {
+				return nil, err
+			}
+		default:
+			others[name] = t
 		}
+	}
+	if c.LoRA, err = decodeLoRA(others); err != nil {
+		return nil, err
 	}
 	return c, c.Validate()
 }
@@ -243,10 +252,6 @@ func (c *Concept) setTensor(name string, t safetensors.Tensor) error {
 		c.Coefficients = values
 	case tensorOffsets:
 		c.Offsets = values
-	case tensorTextOffsets:
-		c.TextOffsets = values
-	default:
-		return &InvalidError{name, "is an unknown tensor"}
 	}
 	return nil
 }

@@ -3,20 +3,32 @@ package exchange
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"likeness/models/checkpoint"
+	"likeness/models/op"
 	"likeness/models/tokenizer"
 )
 
 const tokenTable = "text_model.embeddings.token_embedding.weight"
 
+// networks are those that a LoRA may change.
+var networks = []struct {
+	component, name string
+	blocks          []string // of the layers that it reaches
+}{
+	{checkpoint.UNet, "UNet", []string{"down_blocks.", "mid_block.", "up_blocks."}},
+	{checkpoint.TextEncoder, "text encoder", []string{"text_model.encoder.layers."}},
+	{checkpoint.TextEncoder2, "second text encoder", []string{"text_model.encoder.layers."}},
+}
+
 // Base is the model that files are read and written for: the shapes of its layers, and its words.
 type Base struct {
 	Fingerprint string
-	TextWidth   int              // of a word embedding
-	UNet, Text  map[string][]int // weight shapes of the blocks' layers, by dotted path
+	TextWidth   int                         // of a word embedding of the first text encoder
+	Shapes      map[string]map[string][]int // weights of the blocks' layers, by component and dotted path
 
 	isSDXL    bool // which adds picture size and pooled text to the time embedding
 	folder    *checkpoint.Folder
@@ -38,11 +50,14 @@ func OpenBase(dir string) (*Base, error) {
 }
 
 func (b *Base) read() (err error) {
-	if b.UNet, err = b.shapes(checkpoint.UNet, "down_blocks.", "mid_block.", "up_blocks."); err != nil {
-		return err
-	}
-	if b.Text, err = b.shapes(checkpoint.TextEncoder, "text_model.encoder.layers."); err != nil {
-		return err
+	b.Shapes = map[string]map[string][]int{}
+	for _, n := range networks {
+		if n.component == checkpoint.TextEncoder2 && !b.folder.Has(n.component) {
+			continue
+		}
+		if b.Shapes[n.component], err = b.shapes(n.component, n.blocks...); err != nil {
+			return err
+		}
 	}
 	denoiser, err := b.folder.Component(checkpoint.UNet)
 	if err != nil {
@@ -84,6 +99,19 @@ func (b *Base) shapes(name string, blocks ...string) (map[string][]int, error) {
 		}
 	}
 	return shapes, nil
+}
+
+// Targets are the layers that a file may change, by component: all linear layers and 1×1 convolutions of the blocks.
+func (b *Base) Targets() map[string][]op.Target {
+	targets := map[string][]op.Target{}
+	for component, shapes := range b.Shapes {
+		for _, path := range slices.Sorted(maps.Keys(shapes)) {
+			if in, out, ok := width(shapes[path]); ok {
+				targets[component] = append(targets[component], op.Target{Path: path, In: in, Out: out})
+			}
+		}
+	}
+	return targets
 }
 
 // classEmbeddings are the token embeddings of the noun at a concept's n slots, [n, TextWidth], as the text encoder reads them there.

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"likeness/encoder/concept"
 )
 
 // Format is a published file format.
@@ -14,37 +16,27 @@ type Format string
 
 // The formats.
 const (
-	Kohya     Format = "kohya"     // LoRA in the names of sd-scripts: lora_unet_…, lora_te_…
-	Diffusers Format = "diffusers" // LoRA in the names of diffusers and PEFT: unet.…, text_encoder.…
+	Kohya     Format = "kohya"     // LoRA in the names of sd-scripts: lora_unet_…, lora_te_…, of SDXL lora_te1_… and lora_te2_…
+	Diffusers Format = "diffusers" // LoRA in the names of diffusers and PEFT: unet.…, text_encoder.…, text_encoder_2.…
 	Embedding Format = "embedding" // a word: the vectors of textual inversion
 	Merged    Format = "merged"    // a UNet's weights with the changes added; written only
 )
 
-// Delta is a low-rank change of one linear layer or 1×1 convolution: y += (x · Downᵀ) · Up. The published factor alpha/rank is in Up.
-type Delta struct {
-	In, Out, Rank int
-	Down          []float32 // [Rank, In]
-	Up            []float32 // [Rank, Out], the transpose of LoRA's B
-}
-
 // Adapter is what one file holds.
 type Adapter struct {
-	Format     Format           // of the file it was read from; empty for a concept's
-	Word       string           // its placeholder word; without Embeddings, the file's name
-	Class      string           // the noun that the word is an instance of; empty without Embeddings
-	Embeddings []float32        // the word's vectors themselves, [n, text width]; nil: it has no word of its own
-	UNet, Text map[string]Delta // by the dotted path of the layer
+	Format     Format    // of the file it was read from; empty for a concept's
+	Word       string    // its placeholder word; without Embeddings, the file's name
+	Class      string    // the noun that the word is an instance of; empty without Embeddings
+	Embeddings []float32 // the word's vectors themselves, [n, text width]; nil: it has no word of its own
+	LoRA       concept.LoRA
 }
 
 // Describe says in one line what it holds.
 func (a *Adapter) Describe(textWidth int) string {
 	var parts []string
-	for _, p := range []struct {
-		name   string
-		deltas map[string]Delta
-	}{{"UNet", a.UNet}, {"text encoder", a.Text}} {
-		if len(p.deltas) > 0 {
-			parts = append(parts, fmt.Sprintf("%s on %s of the %s", ranks(p.deltas), count(len(p.deltas), "layer"), p.name))
+	for _, n := range networks {
+		if deltas := a.LoRA[n.component]; len(deltas) > 0 {
+			parts = append(parts, fmt.Sprintf("%s on %s of the %s", ranks(deltas), count(len(deltas), "layer"), n.name))
 		}
 	}
 	if len(a.Embeddings) > 0 {
@@ -55,7 +47,7 @@ func (a *Adapter) Describe(textWidth int) string {
 }
 
 // ranks is "rank 4" or "ranks 2 to 6".
-func ranks(deltas map[string]Delta) string {
+func ranks(deltas map[string]concept.Delta) string {
 	var all []int
 	for _, d := range deltas {
 		all = append(all, d.Rank)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"likeness/encoder/concept"
 	"likeness/models/backend/ref"
 	"likeness/models/checkpoint"
 	"likeness/models/clip"
@@ -95,8 +96,21 @@ func (g golden) close(t *testing.T, got []float32, name string) {
 	}
 }
 
+// pack packs deltas in a layout of another rank than theirs.
+func pack(t *testing.T, layout *op.Layout, deltas map[string]concept.Delta) []float32 {
+	t.Helper()
+	own, values, err := Pack(deltas)
+	if err == nil {
+		values, err = layout.Repack(own, values)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
 // noise runs the UNet with the deltas as offsets of a layout of the rank.
-func noise(t *testing.T, base *Base, g golden, rank int, deltas map[string]Delta, weights map[string]op.Array, cfg unet.Config) []float32 {
+func noise(t *testing.T, base *Base, g golden, rank int, deltas map[string]concept.Delta, weights map[string]op.Array, cfg unet.Config) []float32 {
 	t.Helper()
 	inputs := map[string]op.Array{}
 	for _, name := range []string{"sample", "timestep", "encoder_hidden_states"} {
@@ -108,10 +122,7 @@ func noise(t *testing.T, base *Base, g golden, rank int, deltas map[string]Delta
 		if layout, err = op.NewLayout(rank, Targets(deltas)); err != nil {
 			t.Fatal(err)
 		}
-		packed, err := Pack(layout, deltas)
-		if err != nil {
-			t.Fatal(err)
-		}
+		packed := pack(t, layout, deltas)
 		both := append(append([]float32(nil), packed...), packed...)
 		inputs["offsets"] = op.Floats(both, 2, len(packed)/layout.Size(), layout.Size())
 	}
@@ -123,7 +134,7 @@ func noise(t *testing.T, base *Base, g golden, rank int, deltas map[string]Delta
 }
 
 // states runs the text encoder with deltas as offsets, and residuals at the slots of a word.
-func states(t *testing.T, base *Base, ids []int64, residual []float32, deltas map[string]Delta) []float32 {
+func states(t *testing.T, base *Base, ids []int64, residual []float32, deltas map[string]concept.Delta) []float32 {
 	t.Helper()
 	config, all := weights(t, base, checkpoint.TextEncoder)
 	cfg, err := clip.ParseTextConfig(config)
@@ -137,10 +148,7 @@ func states(t *testing.T, base *Base, ids []int64, residual []float32, deltas ma
 		if err != nil {
 			t.Fatal(err)
 		}
-		packed, err := Pack(layout, deltas)
-		if err != nil {
-			t.Fatal(err)
-		}
+		packed := pack(t, layout, deltas)
 		inputs["offsets"] = op.Floats(packed, 1, len(packed)/layout.Size(), layout.Size())
 		plain := model
 		model = func(s op.Scope) map[string]op.Tensor {
@@ -189,8 +197,8 @@ func TestGoldenLoRA(t *testing.T) {
 				if c.format != "" && a.Format != c.format {
 					t.Errorf("%s is read as %s", path, a.Format)
 				}
-				g.close(t, noise(t, base, g, c.rank, a.UNet, all, cfg), "noise_pred_"+c.name)
-				g.close(t, states(t, base, ids, zero, a.Text), "last_hidden_state_"+c.name)
+				g.close(t, noise(t, base, g, c.rank, a.LoRA[checkpoint.UNet], all, cfg), "noise_pred_"+c.name)
+				g.close(t, states(t, base, ids, zero, a.LoRA[checkpoint.TextEncoder]), "last_hidden_state_"+c.name)
 				path = filepath.Join(t.TempDir(), string(next)+".safetensors")
 				if c.format = next; next == "" {
 					break
@@ -217,11 +225,11 @@ func TestGoldenMerged(t *testing.T) {
 			t.Fatal(err)
 		}
 		path := filepath.Join(t.TempDir(), "merged.safetensors")
-		if len(a.Text) > 0 {
+		if len(a.LoRA[checkpoint.TextEncoder]) > 0 {
 			if err := a.Write(path, Merged, base); err == nil || !strings.Contains(err.Error(), "text encoder") {
 				t.Errorf("%s: %v", name, err)
 			}
-			a.Text = nil
+			delete(a.LoRA, checkpoint.TextEncoder)
 		}
 		if err := a.Write(path, Merged, base); err != nil {
 			t.Fatal(err)
@@ -254,12 +262,12 @@ func TestEveryLayer(t *testing.T) {
 		t.Fatal(err)
 	}
 	plain := noise(t, base, g, 1, nil, all, cfg)
-	for path, shape := range base.UNet {
+	for path, shape := range base.Shapes[checkpoint.UNet] {
 		in, out, ok := width(shape)
 		if !ok {
 			continue
 		}
-		d := Delta{In: in, Out: out, Rank: 1, Down: make([]float32, in), Up: make([]float32, out)}
+		d := concept.Delta{In: in, Out: out, Rank: 1, Down: make([]float32, in), Up: make([]float32, out)}
 		for i := range d.Down {
 			d.Down[i] = 0.5 * float32(math.Sin(float64(i*i)+1))
 		}
@@ -268,10 +276,10 @@ func TestEveryLayer(t *testing.T) {
 		}
 		changed := maps.Clone(all)
 		values := slices.Clone(all[path+".weight"].F32)
-		d.addTo(values)
+		addTo(values, d)
 		changed[path+".weight"] = op.Floats(values, shape...)
 		want := noise(t, base, g, 1, nil, changed, cfg)
-		got := noise(t, base, g, 1, map[string]Delta{path: d}, all, cfg)
+		got := noise(t, base, g, 1, map[string]concept.Delta{path: d}, all, cfg)
 		if !apart(want, plain, 1e-5) || apart(want, got, 1e-5) {
 			t.Errorf("%s: offsets do not do what the weight does", path)
 		}
@@ -306,7 +314,7 @@ func TestGoldenWord(t *testing.T) {
 			t.Fatalf("%s is read as %s of <%s>", c.file, a.Format, a.Word)
 		}
 		a.Class = c.class
-		made, err := a.Concept(base, nil, nil)
+		made, err := a.Concept(base)
 		if err != nil {
 			t.Fatal(err)
 		}

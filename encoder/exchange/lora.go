@@ -7,18 +7,17 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"likeness/encoder/concept"
 )
 
 // layer is the tensors' names of one layer's change.
 type layer struct {
-	component component
-	path      string
-	keys      [3]string // by part; empty: not there
+	component, path string
+	keys            [3]string // by part; empty: not there
 }
 
 // readLoRA reads the changes of all layers.
@@ -28,7 +27,7 @@ func (r *reader) readLoRA() {
 	}
 	layers := r.layers()
 	alphas := r.readAlphas()
-	r.adapter.UNet, r.adapter.Text = map[string]Delta{}, map[string]Delta{}
+	r.adapter.LoRA = concept.LoRA{}
 	total := 0
 	for _, l := range layers {
 		d, ok := r.delta(l, alphas)
@@ -36,11 +35,13 @@ func (r *reader) readLoRA() {
 			r.problem("", "the file holds more than %d numbers", maxValues)
 			return
 		}
-		if ok && l.component == inUNet {
-			r.adapter.UNet[l.path] = d
-		} else if ok {
-			r.adapter.Text[l.path] = d
+		if !ok {
+			continue
 		}
+		if r.adapter.LoRA[l.component] == nil {
+			r.adapter.LoRA[l.component] = map[string]concept.Delta{}
+		}
+		r.adapter.LoRA[l.component][l.path] = d
 	}
 	if len(layers) == 0 && len(r.problems) == 0 {
 		r.problem("", "the file holds no LoRA")
@@ -79,10 +80,6 @@ func (r *reader) layers() []*layer {
 			r.readBundled(key, bundled)
 			continue
 		}
-		if inSecondText(key) {
-			r.problem(key, "offsets do not reach SDXL's second text encoder")
-			continue
-		}
 		name, p, ok := split(key)
 		if !ok {
 			r.problem(key, "no LoRA has a tensor of this name")
@@ -93,7 +90,7 @@ func (r *reader) layers() []*layer {
 			r.problem(key, "the base model has no such layer in its blocks")
 			continue
 		}
-		id := string(c) + " " + path
+		id := c + " " + path
 		if at[id] == nil {
 			at[id] = &layer{component: c, path: path}
 			layers = append(layers, at[id])
@@ -108,18 +105,15 @@ func (r *reader) layers() []*layer {
 }
 
 // delta reads one layer's change.
-func (r *reader) delta(l *layer, alphas alphas) (d Delta, ok bool) {
+func (r *reader) delta(l *layer, alphas alphas) (d concept.Delta, ok bool) {
 	if l.keys[down] == "" || l.keys[up] == "" {
 		r.problem(cmp.Or(l.keys[down], l.keys[up], l.keys[alpha]), "the layer lacks its other half: the file is not whole")
 		return d, false
 	}
-	shapes := r.base.UNet
-	if l.component == inText {
-		shapes = r.base.Text
-	}
-	in, out, linear := width(shapes[l.path])
+	shape := r.base.Shapes[l.component][l.path]
+	in, out, linear := width(shape)
 	if !linear {
-		r.problem(l.keys[down], "the layer's weight is %v: offsets act on linear layers and 1×1 convolutions", shapes[l.path])
+		r.problem(l.keys[down], "the layer's weight is %v: offsets act on linear layers and 1×1 convolutions", shape)
 		return d, false
 	}
 	downShape, upShape := r.shape(l.keys[down]), r.shape(l.keys[up])
@@ -131,14 +125,14 @@ func (r *reader) delta(l *layer, alphas alphas) (d Delta, ok bool) {
 		r.problem(l.keys[down], "the change is [%d, %d] and the base model's layer [%d, %d]: it was made for another base model", upShape[0], downShape[1], out, in)
 		return d, false
 	}
-	d = Delta{In: in, Out: out, Rank: downShape[0]}
+	d = concept.Delta{In: in, Out: out, Rank: downShape[0]}
 	var upper []float32
 	var okUp bool
 	d.Down, _, ok = r.values(l.keys[down])
 	upper, _, okUp = r.values(l.keys[up])
 	scale, okScale := r.scale(l, d.Rank, alphas)
 	if !ok || !okUp || !okScale {
-		return Delta{}, false
+		return concept.Delta{}, false
 	}
 	d.Up = make([]float32, len(upper))
 	for o := range out {
@@ -179,7 +173,7 @@ func (r *reader) scale(l *layer, rank int, alphas alphas) (float32, bool) {
 }
 
 // alphas is PEFT's configuration of each network, as far as it says how strong a LoRA is.
-type alphas map[component]settings
+type alphas map[string]settings
 
 type settings struct {
 	Alpha     float64            `json:"lora_alpha"`
@@ -192,8 +186,7 @@ type settings struct {
 func (r *reader) readAlphas() alphas {
 	text := r.file.Metadata()["lora_adapter_metadata"]
 	if text == "" && slices.ContainsFunc(r.file.Names(), func(key string) bool { return strings.HasPrefix(key, "base_model.model.") }) {
-		path := filepath.Join(filepath.Dir(r.file.Path()), "adapter_config.json")
-		data, err := os.ReadFile(path)
+		data, err := r.beside("adapter_config.json")
 		if errors.Is(err, fs.ErrNotExist) {
 			r.problem("", "PEFT's file needs adapter_config.json beside it, which says how strong it is")
 			return nil
@@ -214,17 +207,18 @@ func (r *reader) readAlphas() alphas {
 	return a
 }
 
-// parseAlphas reads keys of one network, or of several with the prefixes "unet." and "text_encoder.".
+// parseAlphas reads keys of one network, or of several with prefixes such as "unet.".
 func parseAlphas(text string) (alphas, error) {
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal([]byte(text), &all); err != nil {
 		return nil, err
 	}
 	a := alphas{}
-	for _, c := range []component{inUNet, inText} {
+	for _, n := range networks {
+		c := n.component
 		own := map[string]json.RawMessage{}
 		for key, value := range all {
-			if key = strings.TrimPrefix(key, string(c)+"."); !strings.Contains(key, ".") {
+			if key = strings.TrimPrefix(key, c+"."); !strings.Contains(key, ".") {
 				own[key] = value
 			}
 		}
@@ -249,8 +243,8 @@ func parseAlphas(text string) (alphas, error) {
 }
 
 // scale is what PEFT multiplies the layer's change by.
-func (a alphas) scale(c component, path string, rank int) float32 {
-	s, ok := a[c]
+func (a alphas) scale(component, path string, rank int) float32 {
+	s, ok := a[component]
 	if !ok {
 		return 1
 	}

@@ -1,6 +1,10 @@
 package exchange
 
-import "strings"
+import (
+	"strings"
+
+	"likeness/models/checkpoint"
+)
 
 // part is the tensor's place in a layer's change.
 type part int
@@ -9,14 +13,6 @@ const (
 	down part = iota
 	up
 	alpha
-)
-
-// component is the network that a layer belongs to.
-type component string
-
-const (
-	inUNet component = "unet"
-	inText component = "text_encoder"
 )
 
 // endings are the spellings of a layer's tensors: sd-scripts, PEFT, diffusers' training scripts, diffusers' old attention processors.
@@ -100,11 +96,6 @@ func isSDXL(key string) bool {
 	return false
 }
 
-// inSecondText tells whether the key belongs to SDXL's second text encoder.
-func inSecondText(key string) bool {
-	return strings.HasPrefix(key, "lora_te2_") || strings.HasPrefix(key, "text_encoder_2.")
-}
-
 // names resolves the keys of LoRA files against a base.
 type names struct {
 	base  *Base
@@ -113,19 +104,19 @@ type names struct {
 
 // place is a layer of the base.
 type place struct {
-	component component
-	path      string
+	component, path string
 }
 
 // newNames knows both of kohya's names of an SDXL layer: some trainers keep diffusers' there too.
 func newNames(b *Base) names {
 	n := names{b, map[string]place{}}
-	for path := range b.UNet {
-		n.kohya["lora_unet_"+strings.ReplaceAll(path, ".", "_")] = place{inUNet, path}
-		n.kohya[b.kohyaName(inUNet, path)] = place{inUNet, path}
+	for path := range b.Shapes[checkpoint.UNet] {
+		n.kohya["lora_unet_"+strings.ReplaceAll(path, ".", "_")] = place{checkpoint.UNet, path}
 	}
-	for path := range b.Text {
-		n.kohya[b.kohyaName(inText, path)] = place{inText, path}
+	for component, shapes := range b.Shapes {
+		for path := range shapes {
+			n.kohya[b.kohyaName(component, path)] = place{component, path}
+		}
 	}
 	return n
 }
@@ -141,7 +132,7 @@ func split(key string) (layer string, p part, ok bool) {
 }
 
 // resolve finds the layer that the name means; the path is empty where the base has none.
-func (n names) resolve(layer string) (c component, path string) {
+func (n names) resolve(layer string) (component, path string) {
 	if strings.HasPrefix(layer, "lora_") {
 		return n.kohya[layer].component, n.kohya[layer].path
 	}
@@ -152,17 +143,17 @@ func (n names) resolve(layer string) (c component, path string) {
 	if strings.HasSuffix(layer, ".to_out") {
 		layer += ".0"
 	}
-	for _, try := range []struct {
-		c      component
-		prefix string
-		shapes map[string][]int
-	}{{inUNet, "unet.", n.base.UNet}, {inText, "text_encoder.", n.base.Text}, {inUNet, "", n.base.UNet}, {inText, "", n.base.Text}} {
-		rest, ok := strings.CutPrefix(layer, try.prefix)
-		if ok && try.shapes[rest] != nil {
-			return try.c, rest
-		}
-		if ok && try.c == inText && try.shapes["text_model."+rest] != nil { // transformers 5 leaves the prefix out
-			return try.c, "text_model." + rest
+	for _, prefixed := range []bool{true, false} { // without a prefix it is the first text encoder's
+		for _, network := range networks {
+			rest, ok := layer, true
+			if prefixed {
+				rest, ok = strings.CutPrefix(layer, network.component+".")
+			}
+			for _, path := range []string{rest, "text_model." + rest} { // transformers 5 leaves the prefix out
+				if ok && n.base.Shapes[network.component][path] != nil {
+					return network.component, path
+				}
+			}
 		}
 	}
 	return "", ""

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -34,7 +35,12 @@ const (
 // Read reads the LoRA or the embedding at path for the base model. Whatever is wrong with it, all at once, is an *Error, or a
 // *safetensors.Error where it is no such file.
 func Read(path string, base *Base) (*Adapter, error) {
-	if err := refusePickle(path); err != nil {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if err := refusePickle(path, f); err != nil {
 		return nil, err
 	}
 	file, err := safetensors.Open(path)
@@ -42,8 +48,26 @@ func Read(path string, base *Base) (*Adapter, error) {
 		return nil, err
 	}
 	defer file.Close()
-	r := &reader{file: file, base: base, adapter: &Adapter{Word: wordOf(path)}}
-	keys := file.Names()
+	return read(&reader{file: file, name: path, base: base, beside: func(name string) ([]byte, error) {
+		return os.ReadFile(filepath.Join(filepath.Dir(path), name))
+	}})
+}
+
+// Parse reads a file that is in memory as Read does; name is that of the file.
+func Parse(name string, data []byte, base *Base) (*Adapter, error) {
+	if err := refusePickle(name, bytes.NewReader(data)); err != nil {
+		return nil, err
+	}
+	file, err := safetensors.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	return read(&reader{file: file, name: name, base: base, beside: func(string) ([]byte, error) { return nil, fs.ErrNotExist }})
+}
+
+func read(r *reader) (*Adapter, error) {
+	r.adapter = &Adapter{Word: wordOf(r.name)}
+	keys := r.file.Names()
 	r.adapter.Format = format(keys)
 	switch {
 	case slices.ContainsFunc(keys, isNetwork):
@@ -54,30 +78,25 @@ func Read(path string, base *Base) (*Adapter, error) {
 		r.readLoRA()
 	}
 	if len(r.problems) > 0 {
-		return nil, &Error{Path: path, Problems: r.problems}
+		return nil, &Error{Path: r.name, Problems: r.problems}
 	}
 	return r.adapter, nil
 }
 
 // refusePickle tells Python's serialised objects by their first bytes, whatever the file's name.
-func refusePickle(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+func refusePickle(name string, file io.Reader) error {
 	head := make([]byte, 8)
-	if _, err := io.ReadFull(f, head); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := io.ReadFull(file, head); errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil // too short for either
 	} else if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	if head[3] < 8 && bytes.Equal(head[4:], make([]byte, 4)) {
 		return nil // a safetensors header's length, whose lowest bytes may be those that a pickle begins with
 	}
 	for _, magic := range []string{"PK\x03\x04", "\x80\x02", "\x80\x03", "\x80\x04", "\x80\x05"} {
 		if bytes.HasPrefix(head, []byte(magic)) {
-			return &Error{path, []Problem{{"", "this is a pickle, whatever its name, and a pickle can run any program while it is read: convert it to safetensors"}}}
+			return &Error{name, []Problem{{"", "this is a pickle, whatever its name, and a pickle can run any program while it is read: convert it to safetensors"}}}
 		}
 	}
 	return nil
@@ -103,6 +122,8 @@ func format(keys []string) Format {
 // reader collects what a file holds and what is wrong with it.
 type reader struct {
 	file     *safetensors.File
+	name     string                            // of the file
+	beside   func(name string) ([]byte, error) // reads a file that lies beside it
 	base     *Base
 	adapter  *Adapter
 	problems []Problem

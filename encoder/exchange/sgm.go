@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"likeness/models/checkpoint"
 )
 
 // blockLayer takes apart the path of a layer in a UNet's block: direction, block, kind, place in the block, layer.
@@ -39,12 +41,12 @@ func sgmName(path string, perBlock int) string {
 }
 
 // kohyaName is the name of a layer in kohya's files for the base.
-func (b *Base) kohyaName(c component, path string) string {
-	prefix, name := map[component]string{inUNet: "lora_unet_", inText: "lora_te_"}[c], path
+func (b *Base) kohyaName(component, path string) string {
+	prefix, name := map[string]string{checkpoint.UNet: "lora_unet_", checkpoint.TextEncoder: "lora_te_", checkpoint.TextEncoder2: "lora_te2_"}[component], path
 	switch {
-	case b.isSDXL && c == inText:
+	case b.isSDXL && component == checkpoint.TextEncoder:
 		prefix = "lora_te1_"
-	case b.isSDXL:
+	case b.isSDXL && component == checkpoint.UNet:
 		if sgm := sgmName(path, b.perBlock()); sgm != "" {
 			name = sgm
 		}
@@ -55,7 +57,7 @@ func (b *Base) kohyaName(c component, path string) string {
 // perBlock is the number of layers in each of the UNet's blocks on the way down.
 func (b *Base) perBlock() int {
 	n := 0
-	for b.UNet[fmt.Sprintf("down_blocks.0.resnets.%d.conv1", n)] != nil {
+	for b.Shapes[checkpoint.UNet][fmt.Sprintf("down_blocks.0.resnets.%d.conv1", n)] != nil {
 		n++
 	}
 	return n

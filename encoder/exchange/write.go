@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"likeness/encoder/concept"
 	"likeness/models/checkpoint"
 	"likeness/models/safetensors"
 )
@@ -13,11 +14,26 @@ import (
 // Write writes the adapter for the base to path, float32, in the format. A word goes into a file of its own, in the format Embedding: the
 // formats of LoRA have no place for one that every program reads.
 func (a *Adapter) Write(path string, f Format, base *Base) error {
-	var tensors map[string]safetensors.Tensor
-	var err error
-	meta := map[string]string{"format": "pt", metaWord: a.Word, metaClass: a.Class, metaBase: base.Fingerprint}
-	if deltas := len(a.UNet) + len(a.Text); f != Embedding && deltas == 0 {
-		return fmt.Errorf("<%s> changes no layers: export it as %s", a.Word, Embedding)
+	tensors, meta, err := a.encode(f, base)
+	if err != nil {
+		return err
+	}
+	return safetensors.Write(path, tensors, meta)
+}
+
+// Marshal is the file that Write writes.
+func (a *Adapter) Marshal(f Format, base *Base) ([]byte, error) {
+	tensors, meta, err := a.encode(f, base)
+	if err != nil {
+		return nil, err
+	}
+	return safetensors.Marshal(tensors, meta)
+}
+
+func (a *Adapter) encode(f Format, base *Base) (tensors map[string]safetensors.Tensor, meta map[string]string, err error) {
+	meta = map[string]string{"format": "pt", metaWord: a.Word, metaClass: a.Class, metaBase: base.Fingerprint}
+	if f != Embedding && len(a.LoRA) == 0 {
+		return nil, nil, unfit("<%s> changes no layers: export it as %s", a.Word, Embedding)
 	}
 	switch f {
 	case Kohya:
@@ -27,36 +43,39 @@ func (a *Adapter) Write(path string, f Format, base *Base) error {
 	case Embedding:
 		n := len(a.Embeddings) / base.TextWidth
 		if base.isSDXL {
-			return fmt.Errorf("<%s>: a word for SDXL is one for each of its two text encoders, which concepts do not have", a.Word)
+			return nil, nil, unfit("<%s>: a word for SDXL is one for each of its two text encoders, which concepts do not have", a.Word)
 		}
 		if n == 0 {
-			return fmt.Errorf("<%s> has no word of its own: export it as %s, %s or %s", a.Word, Kohya, Diffusers, Merged)
+			return nil, nil, unfit("<%s> has no word of its own: export it as %s, %s or %s", a.Word, Kohya, Diffusers, Merged)
 		}
 		tensors = map[string]safetensors.Tensor{"<" + a.Word + ">": safetensors.F32(a.Embeddings, n, base.TextWidth)}
 	case Merged:
 		meta = map[string]string{"format": "pt"}
 		tensors, err = a.merged(base)
 	default:
-		err = fmt.Errorf("format %q: known are %s, %s, %s and %s", f, Kohya, Diffusers, Embedding, Merged)
+		err = unfit("format %q: known are %s, %s, %s and %s", f, Kohya, Diffusers, Embedding, Merged)
 	}
-	if err != nil {
-		return err
-	}
-	return safetensors.Write(path, tensors, meta)
+	return tensors, meta, err
 }
 
+// FormatError says why something cannot be written in a format: the caller's fault.
+type FormatError struct{ Reason string }
+
+func (e *FormatError) Error() string { return e.Reason }
+
+func unfit(format string, args ...any) error { return &FormatError{fmt.Sprintf(format, args...)} }
+
 // each calls visit with every delta and the shape of its layer's weight.
-func (a *Adapter) each(base *Base, visit func(c component, path string, d Delta, shape []int)) {
-	for path, d := range a.UNet {
-		visit(inUNet, path, d, base.UNet[path])
-	}
-	for path, d := range a.Text {
-		visit(inText, path, d, base.Text[path])
+func (a *Adapter) each(base *Base, visit func(component, path string, d concept.Delta, shape []int)) {
+	for component, deltas := range a.LoRA {
+		for path, d := range deltas {
+			visit(component, path, d, base.Shapes[component][path])
+		}
 	}
 }
 
 // halves are down [rank, in] and up [out, rank] as published, with two axes more where the layer is a convolution.
-func (d Delta) halves(shape []int) (down, up safetensors.Tensor) {
+func halves(d concept.Delta, shape []int) (down, up safetensors.Tensor) {
 	transposed := make([]float32, len(d.Up))
 	for k := range d.Rank {
 		for o := range d.Out {
@@ -71,11 +90,11 @@ func (d Delta) halves(shape []int) (down, up safetensors.Tensor) {
 func (a *Adapter) kohya(base *Base, meta map[string]string) map[string]safetensors.Tensor {
 	tensors := map[string]safetensors.Tensor{}
 	highest := 0
-	a.each(base, func(_ component, _ string, d Delta, _ []int) { highest = max(highest, d.Rank) })
-	a.each(base, func(c component, path string, d Delta, shape []int) {
+	a.each(base, func(_, _ string, d concept.Delta, _ []int) { highest = max(highest, d.Rank) })
+	a.each(base, func(c, path string, d concept.Delta, shape []int) {
 		name := base.kohyaName(c, path)
-		d = d.scaled(float32(d.Rank) / float32(highest))
-		tensors[name+".lora_down.weight"], tensors[name+".lora_up.weight"] = d.halves(shape)
+		d = scaled(d, float32(d.Rank)/float32(highest))
+		tensors[name+".lora_down.weight"], tensors[name+".lora_up.weight"] = halves(d, shape)
 		tensors[name+".alpha"] = safetensors.F32([]float32{float32(highest)})
 	})
 	meta["ss_network_module"] = "networks.lora"
@@ -84,7 +103,7 @@ func (a *Adapter) kohya(base *Base, meta map[string]string) map[string]safetenso
 }
 
 // scaled is the delta times the factor.
-func (d Delta) scaled(factor float32) Delta {
+func scaled(d concept.Delta, factor float32) concept.Delta {
 	d.Up = slices.Clone(d.Up)
 	for i := range d.Up {
 		d.Up[i] *= factor
@@ -94,17 +113,19 @@ func (d Delta) scaled(factor float32) Delta {
 
 func (a *Adapter) diffusers(base *Base) map[string]safetensors.Tensor {
 	tensors := map[string]safetensors.Tensor{}
-	a.each(base, func(c component, path string, d Delta, shape []int) {
-		name := string(c) + "." + path
-		tensors[name+".lora_A.weight"], tensors[name+".lora_B.weight"] = d.halves(shape)
+	a.each(base, func(c, path string, d concept.Delta, shape []int) {
+		name := c + "." + path
+		tensors[name+".lora_A.weight"], tensors[name+".lora_B.weight"] = halves(d, shape)
 	})
 	return tensors
 }
 
 // merged are the weights of the base's UNet, in the types of its files, with the deltas added.
 func (a *Adapter) merged(base *Base) (map[string]safetensors.Tensor, error) {
-	if len(a.Text) > 0 {
-		return nil, fmt.Errorf("<%s> changes %d layers of the text encoder, which merged weights of the UNet cannot hold", a.Word, len(a.Text))
+	for _, n := range networks[1:] {
+		if layers := len(a.LoRA[n.component]); layers > 0 {
+			return nil, unfit("<%s> changes %d layers of the %s, which merged weights of the UNet cannot hold", a.Word, layers, n.name)
+		}
 	}
 	unet, err := base.folder.Component(checkpoint.UNet)
 	if err != nil {
@@ -118,8 +139,8 @@ func (a *Adapter) merged(base *Base) (map[string]safetensors.Tensor, error) {
 		if err != nil {
 			return nil, err
 		}
-		if d, ok := a.UNet[path]; ok && path != name {
-			d.addTo(values)
+		if d, ok := a.LoRA[checkpoint.UNet][path]; ok && path != name {
+			addTo(values, d)
 		}
 		switch info.DType {
 		case safetensors.TypeF16:
@@ -134,7 +155,7 @@ func (a *Adapter) merged(base *Base) (map[string]safetensors.Tensor, error) {
 }
 
 // addTo adds up·down to a weight [out, in].
-func (d Delta) addTo(weight []float32) {
+func addTo(weight []float32, d concept.Delta) {
 	for k := range d.Rank {
 		down := d.Down[k*d.In:][:d.In]
 		for o, scale := range d.Up[k*d.Out:][:d.Out] {

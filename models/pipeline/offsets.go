@@ -22,7 +22,10 @@ func (r Request) elsewhere() []Subject {
 
 func unetOffsets(s Subject) []float32 { return s.Offsets }
 
-func textOffsets(s Subject) []float32 { return s.TextOffsets }
+// textOffsets gives subjects' offsets of the named text encoder.
+func textOffsets(name string) func(Subject) []float32 {
+	return func(s Subject) []float32 { return s.TextOffsets[name].Values }
+}
 
 // offsetsOf lists the subjects' offsets, each of one vector of the layout, with the up half of every target times the subject's scale.
 func offsetsOf(layout *op.Layout, subjects []Subject, of func(Subject) []float32) [][]float32 {

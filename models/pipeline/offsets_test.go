@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pipeline"
 )
@@ -14,11 +15,11 @@ import (
 func openWide(t *testing.T) *pipeline.Engine {
 	t.Helper()
 	wide := backend
-	var err error
-	wide.TextLayout, err = op.NewLayout(2, []op.Target{{Path: "text_model.encoder.layers.0.self_attn.v_proj", In: 16, Out: 16}})
+	text, err := op.NewLayout(2, []op.Target{{Path: "text_model.encoder.layers.0.self_attn.v_proj", In: 16, Out: 16}})
 	if err != nil {
 		t.Fatal(err)
 	}
+	wide.TextLayouts = map[string]*op.Layout{checkpoint.TextEncoder: text}
 	m, err := pipeline.Open(tinySD, wide)
 	if err != nil {
 		t.Fatal(err)
@@ -38,14 +39,18 @@ func TestVectorsEndToEnd(t *testing.T) {
 	e := openWide(t)
 	m := e.Model()
 	a, b := noise(m.Layout.Size(), 0.5, 1), noise(m.Layout.Size(), 0.5, 2)
-	u, v := noise(m.TextLayout.Size(), 0.5, 3), noise(m.TextLayout.Size(), 0.5, 4)
+	text := m.TextLayouts[checkpoint.TextEncoder]
+	words := func(values []float32) map[string]pipeline.Packed {
+		return map[string]pipeline.Packed{checkpoint.TextEncoder: {Values: values}}
+	}
+	u, v := noise(text.Size(), 0.5, 3), noise(text.Size(), 0.5, 4)
 	draw := func(prompt string, subjects ...pipeline.Subject) []float32 {
 		return generate(t, e, pipeline.Request{Prompt: prompt, Seed: 1, Steps: 3, GuidanceScale: 1, Subjects: subjects}).Latents.F32
 	}
-	both := pipeline.Subject{Word: "style", Class: "drawing", Scale: 0.5, Offsets: append(a[:len(a):len(a)], b...), TextOffsets: append(u[:len(u):len(u)], v...)}
+	both := pipeline.Subject{Word: "style", Class: "drawing", Scale: 0.5, Offsets: append(a[:len(a):len(a)], b...), TextOffsets: words(append(u[:len(u):len(u)], v...))}
 	one, two := both, both
-	one.Offsets, one.TextOffsets = a, u
-	two.Word, two.Offsets, two.TextOffsets = "other", b, v
+	one.Offsets, one.TextOffsets = a, words(u)
+	two.Word, two.Offsets, two.TextOffsets = "other", b, words(v)
 	whole := draw("a drawing of a cat", both)
 	if d := furthest(t, whole, draw("a drawing of a cat", one, two)); d > 1e-4 {
 		t.Errorf("two vectors of one subject are %g from two subjects with one each", d)
@@ -72,7 +77,7 @@ func TestOffsetsThatDoNotFit(t *testing.T) {
 	for name, s := range map[string]pipeline.Subject{
 		"nothing":      {},
 		"one too many": {Offsets: make([]float32, e.Model().Layout.Size()+1)},
-		"text":         {TextOffsets: make([]float32, 4)},
+		"text":         {TextOffsets: map[string]pipeline.Packed{checkpoint.TextEncoder: {Values: make([]float32, 4)}}},
 		"infinite":     {Offsets: append(make([]float32, e.Model().Layout.Size()-1), float32(math.Inf(1)))},
 	} {
 		s.Word, s.Class, s.Scale = "me", "cat", 1

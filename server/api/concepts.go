@@ -64,8 +64,8 @@ func (s *Server) answerConcept(c echo.Context, status int, stored *concept.Conce
 	return c.JSON(status, body)
 }
 
-// createConcept is POST /v1/concepts. Photos that were encoded before, under the same word, class and model, give the
-// stored concept back.
+// createConcept is POST /v1/concepts, of photos or a file. Photos that were encoded before, under the same word, class and
+// model, give the stored concept back.
 func (s *Server) createConcept(c echo.Context) error {
 	if _, err := s.uploading.admit(1); err != nil {
 		return err
@@ -74,6 +74,9 @@ func (s *Server) createConcept(c echo.Context) error {
 	u, err := s.readUpload(c)
 	if err != nil {
 		return err
+	}
+	if u.file != nil {
+		return s.importFile(c, u)
 	}
 	ctx, hash := c.Request().Context(), u.photoHash()
 	for {
@@ -248,20 +251,6 @@ func (s *Server) deleteConcept(c echo.Context) error {
 		return err
 	}
 	return c.JSON(http.StatusOK, map[string]any{"id": id, "object": "concept.deleted", "deleted": true})
-}
-
-// conceptFile is GET /v1/concepts/{id}/file: the concept in its one form.
-func (s *Server) conceptFile(c echo.Context) error {
-	stored, err := s.Store.Get(c.Request().Context(), c.Param("id"))
-	if err != nil {
-		return err
-	}
-	file, err := stored.Marshal()
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set(echo.HeaderContentDisposition, fmt.Sprintf(`attachment; filename="%s.safetensors"`, stored.Word))
-	return c.Blob(http.StatusOK, echo.MIMEOctetStream, file)
 }
 
 // conceptImage is GET /v1/concepts/{id}/image: the small picture in it.

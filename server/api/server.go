@@ -32,6 +32,16 @@ type ConceptEncoder interface {
 	Subject(c *concept.Concept, scale float64) (pipeline.Subject, error)
 }
 
+// Exchange reads files of other programs as concepts, and writes concepts as them.
+type Exchange interface {
+	// Import reads a LoRA or an embedding, or a concept that was downloaded; name is the file's. An empty word is taken from the file, an
+	// empty class too. What it found is in the concept's notes. A file that cannot be used is an *exchange.Error, *safetensors.Error or
+	// *concept.DamagedError.
+	Import(name string, data []byte, word, class string) (*concept.Concept, error)
+	// Export writes a concept in a format of package exchange; one that cannot hold it is an *exchange.FormatError.
+	Export(c *concept.Concept, format string) ([]byte, error)
+}
+
 // Generator makes one picture; *pipeline.Engine is one.
 type Generator interface {
 	Generate(ctx context.Context, r pipeline.Request, onEvent func(pipeline.Event)) (*pipeline.Result, error)
@@ -58,6 +68,7 @@ type Config struct {
 	Photos    PhotoReader
 	Encoder   ConceptEncoder
 	Generator Generator
+	Exchange  Exchange
 	Model     Model
 	Page      http.Handler                    // everything outside the API's paths; nil: nothing
 	Ready     func(ctx context.Context) error // what /readyz asks besides the store; nil: nothing

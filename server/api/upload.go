@@ -26,9 +26,11 @@ const (
 	maxParts  = 24
 )
 
-// upload is a form with photos of one person.
+// upload is a form with photos of one person, or with one file of another program.
 type upload struct {
 	photos            [][]byte
+	file              []byte // nil: there is none
+	fileName          string
 	word, class, name string
 }
 
@@ -44,11 +46,17 @@ func (u *upload) photoHash() string {
 
 // readUpload reads a multipart form part by part, in memory: photos never touch the disk.
 func (s *Server) readUpload(c echo.Context) (*upload, error) {
-	u := &upload{class: s.Model.Class}
+	u := &upload{}
 	if err := s.readForm(c, u.add); err != nil {
 		return nil, err
 	}
-	return u, u.check()
+	if err := u.check(); err != nil {
+		return nil, err
+	}
+	if u.class == "" && u.file == nil {
+		u.class = s.Model.Class
+	}
+	return u, nil
 }
 
 // readForm hands the parts of a multipart form to add, one by one.
@@ -57,7 +65,7 @@ func (s *Server) readForm(c echo.Context, add func(*multipart.Part) error) error
 	r.Body = http.MaxBytesReader(c.Response(), r.Body, s.MaxUpload)
 	mediaType, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "multipart/form-data" || parameters["boundary"] == "" {
-		return &problem{http.StatusUnsupportedMediaType, "not_a_form", "", "send the photos as multipart/form-data, in parts named image"}
+		return &problem{http.StatusUnsupportedMediaType, "not_a_form", "", "send the photos as multipart/form-data, in parts named image, or a file in one named file"}
 	}
 	form := multipart.NewReader(r.Body, parameters["boundary"])
 	for n := 0; ; n++ {
@@ -103,9 +111,21 @@ func (u *upload) add(part *multipart.Part) error {
 		}
 		u.photos = append(u.photos, photo)
 		return nil
+	case "file":
+		if u.file != nil {
+			return &problem{http.StatusUnprocessableEntity, "too_many_files", "file", "file: one LoRA, embedding or concept at a time"}
+		}
+		file, err := io.ReadAll(part)
+		if err != nil {
+			return formError(err)
+		}
+		if u.file, u.fileName = file, part.FileName(); u.file == nil {
+			u.file = []byte{}
+		}
+		return nil
 	case "word", "class", "name":
 	default:
-		return &problem{http.StatusBadRequest, "unknown_field", clip(name), fmt.Sprintf("unknown field %q: a form has image, word, class and name", clip(name))}
+		return &problem{http.StatusBadRequest, "unknown_field", clip(name), fmt.Sprintf("unknown field %q: a form has image or file, word, class and name", clip(name))}
 	}
 	value, err := io.ReadAll(io.LimitReader(part, maxField+1))
 	if err != nil {
@@ -121,16 +141,19 @@ func (u *upload) add(part *multipart.Part) error {
 	case "name":
 		u.name = text
 	case "class":
-		if text != "" {
-			u.class = text
-		}
+		u.class = text
 	}
 	return nil
 }
 
 func (u *upload) check() error {
-	if len(u.photos) == 0 {
-		return &problem{http.StatusBadRequest, "missing_photo", "image", "image is missing: send 1 to 4 photos in parts named image"}
+	switch {
+	case len(u.photos) > 0 && u.file != nil:
+		return &problem{http.StatusBadRequest, "invalid_form", "file", "image and file are both there: a concept is made of one or the other"}
+	case len(u.photos) == 0 && u.file == nil:
+		return &problem{http.StatusBadRequest, "missing_photo", "image", "image is missing: send 1 to 4 photos in parts named image, or a LoRA or embedding in one named file"}
+	case u.file != nil && u.word == "":
+		return nil // the file has one
 	}
 	return checkWord(u.word)
 }

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"sync"
+
+	"likeness/encoder"
+	"likeness/encoder/concept"
+	"likeness/encoder/exchange"
+	"likeness/models/pipeline"
+	"likeness/server/config"
+)
+
+// served is the model that a server draws with. Its offsets act on the encoder's layers alone until a LoRA file comes: then the model is
+// opened again with offsets on every layer that a file may change, and the pictures that are being made finish on the one before.
+type served struct {
+	cfg      config.Model
+	maxQueue int
+
+	mu      sync.Mutex
+	current *model
+	users   *sync.WaitGroup // of current
+	closing sync.WaitGroup  // models whose last users are not through
+
+	widening sync.Mutex // held while the model is opened again
+	wide     bool
+}
+
+// openServed opens what the settings name, for up to maxQueue pictures at a time. The caller closes it.
+func openServed(cfg config.Model, maxQueue int) (*served, error) {
+	m, err := openModel(cfg, maxQueue)
+	if err != nil {
+		return nil, err
+	}
+	return &served{cfg: cfg, maxQueue: maxQueue, current: m, users: &sync.WaitGroup{}}, nil
+}
+
+// use gives the model as it is now, which stays open until done is called.
+func (s *served) use() (m *model, done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users.Add(1)
+	return s.current, s.users.Done
+}
+
+// widen makes offsets act on every layer that a file may change.
+func (s *served) widen() error {
+	s.widening.Lock()
+	defer s.widening.Unlock()
+	if s.wide {
+		return nil
+	}
+	base, err := exchange.OpenBase(s.cfg.Model)
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	m, err := openReaching(s.cfg, s.maxQueue, base.Targets())
+	if err != nil {
+		return fmt.Errorf("opening the model for LoRA files: %w", err)
+	}
+	s.mu.Lock()
+	before, users := s.current, s.users
+	s.current, s.users, s.wide = m, &sync.WaitGroup{}, true
+	s.mu.Unlock()
+	s.closing.Go(func() {
+		users.Wait()
+		before.Close()
+	})
+	return nil
+}
+
+// Close ends what runs and releases the networks.
+func (s *served) Close() error {
+	s.closing.Wait()
+	return s.current.Close()
+}
+
+// Decode implements api.PhotoReader.
+func (s *served) Decode(data []byte) (image.Image, error) {
+	m, done := s.use()
+	defer done()
+	return m.Decode(data)
+}
+
+// Read implements api.PhotoReader.
+func (s *served) Read(ctx context.Context, data []byte) (*encoder.Photo, error) {
+	m, done := s.use()
+	defer done()
+	return m.Read(ctx, data)
+}
+
+// Encode implements api.ConceptEncoder.
+func (s *served) Encode(ctx context.Context, photos []*encoder.Photo, word, class string) (*concept.Concept, error) {
+	m, done := s.use()
+	defer done()
+	return m.Encode(ctx, photos, word, class)
+}
+
+// Subject implements api.ConceptEncoder.
+func (s *served) Subject(c *concept.Concept, scale float64) (pipeline.Subject, error) {
+	m, done := s.use()
+	defer done()
+	return m.Subject(c, scale)
+}
+
+// Generate implements api.Generator.
+func (s *served) Generate(ctx context.Context, r pipeline.Request, onEvent func(pipeline.Event)) (*pipeline.Result, error) {
+	m, done := s.use()
+	if !m.reaches(r.Subjects) {
+		done()
+		if err := s.widen(); err != nil {
+			return nil, err
+		}
+		m, done = s.use()
+	}
+	defer done()
+	return m.Generate(ctx, r, onEvent)
+}
+
+// Import implements api.Exchange.
+func (s *served) Import(name string, data []byte, word, class string) (*concept.Concept, error) {
+	if concept.IsData(data) {
+		c, err := concept.Unmarshal(data)
+		if err == nil && word != "" {
+			c.Word = word
+		}
+		return c, err
+	}
+	base, err := exchange.OpenBase(s.cfg.Model)
+	if err != nil {
+		return nil, err
+	}
+	defer base.Close()
+	adapter, err := exchange.Parse(name, data, base)
+	if err != nil {
+		return nil, err
+	}
+	if word != "" {
+		adapter.Word = word
+	}
+	if class != "" && len(adapter.Embeddings) > 0 {
+		adapter.Class = class
+	}
+	c, err := adapter.Concept(base)
+	if err != nil {
+		return nil, err
+	}
+	c.Notes = []string{adapter.Describe(base.TextWidth)}
+	if len(c.LoRA) > 0 {
+		err = s.widen()
+	}
+	return c, err
+}
+
+// Export implements api.Exchange.
+func (s *served) Export(c *concept.Concept, format string) ([]byte, error) {
+	if format == string(exchange.Merged) {
+		return nil, &exchange.FormatError{Reason: "merged weights are the size of the model: bin/server export writes them"}
+	}
+	base, err := exchange.OpenBase(s.cfg.Model)
+	if err != nil {
+		return nil, err
+	}
+	defer base.Close()
+	m, done := s.use()
+	defer done()
+	subject, err := m.Subject(c, 1)
+	if err != nil {
+		return nil, err
+	}
+	var offsets []float32
+	if len(c.LoRA) == 0 {
+		offsets = subject.Offsets
+	}
+	adapter, err := exchange.FromConcept(c, subject.Layout, offsets, base)
+	if err != nil {
+		return nil, err
+	}
+	return adapter.Marshal(exchange.Format(format), base)
+}
