@@ -36,6 +36,8 @@ var (
 	kindSDXL = ldmKind{"Stable Diffusion XL", "StableDiffusionXLPipeline", []string{ldmXLText, ldmXLOpenText}, 1, 1024}
 )
 
+const adapterKind = "an IP-Adapter: give it to --ip-adapter, beside the model it was made for"
+
 // others are name prefixes that tell what a file is if it is no checkpoint of a supported kind.
 var others = []struct{ prefix, what string }{
 	{"conditioner.embedders.0.model.", "an SDXL refiner, which is no text-to-image model by itself"},
@@ -49,6 +51,8 @@ var others = []struct{ prefix, what string }{
 	{"down_blocks.", "a UNet in diffusers' names: put it into the unet folder of a model folder"},
 	{"decoder.", "a VAE alone: convert it, and put it into the vae folder of a model folder"},
 	{"text_model.", "a text encoder alone: put it into the text_encoder folder of a model folder"},
+	{"ip_adapter.", adapterKind},
+	{"image_proj.", adapterKind},
 	{"emb_params", "a textual-inversion embedding: give it to --concept, beside the model it was made for"},
 }
 

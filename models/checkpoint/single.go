@@ -56,7 +56,7 @@ func openLDM(path string) (*ldmFile, error) {
 	file, err := safetensors.Open(path)
 	if err != nil {
 		if isPickle(path) {
-			err = &KindError{path, "this is a pickle, whatever its name, and a pickle can run any program while it is read: convert it to safetensors"}
+			err = &KindError{path, pickleReason}
 		}
 		return nil, err
 	}
@@ -67,6 +67,8 @@ func openLDM(path string) (*ldmFile, error) {
 	}
 	return &ldmFile{File: file, kind: kind}, nil
 }
+
+const pickleReason = "this is a pickle, whatever its name, and a pickle can run any program while it is read: convert it to safetensors"
 
 // isPickle tells Python's serialised objects, plain or in a ZIP, by their first bytes.
 func isPickle(path string) bool {
