@@ -7,7 +7,6 @@ import (
 	"image"
 	"image/png"
 
-	"likeness/models/op"
 	"likeness/models/pixels"
 )
 
@@ -20,12 +19,11 @@ func (e *Engine) decode(ctx context.Context, latents []float32, h, w int) (*imag
 		return nil, ctx.Err()
 	}
 	cfg := e.model.VAE
-	out, err := e.model.decoder.Run(ctx, map[string]op.Array{"latents": op.Floats(e.model.unscale(latents), 1, cfg.LatentChannels, h, w)})
+	out, err := e.decodeLatents(ctx, plane{e.model.unscale(latents), cfg.LatentChannels, h, w})
 	if err != nil {
-		return nil, fmt.Errorf("vae: %w", err)
+		return nil, err
 	}
-	f := cfg.Factor()
-	picture, err := pixels.Image(out["image"].F32, w*f, h*f)
+	picture, err := pixels.Image(out.values, out.w, out.h)
 	if err != nil {
 		return nil, fmt.Errorf("vae: %w", err)
 	}

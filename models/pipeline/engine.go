@@ -18,9 +18,10 @@ var (
 
 // EngineConfig bounds an engine's work. A zero field takes its default.
 type EngineConfig struct {
-	MaxBatch  int // pictures that one run of the UNet takes a step further; 8
-	MaxQueued int // pictures asked for and not finished, beyond which ErrBusy; 64
-	TextCache int // prompts whose text states are kept; 64
+	MaxBatch  int    // pictures that one run of the UNet takes a step further; 8
+	MaxQueued int    // pictures asked for and not finished, beyond which ErrBusy; 64
+	TextCache int    // prompts whose text states are kept; 64
+	Tiling    Tiling // of the VAE; TilingAuto
 }
 
 // Engine makes pictures. Each turn is one run of the UNet over samples of one size, whoever they belong to and whatever
@@ -44,6 +45,7 @@ func NewEngine(m *Model, cfg EngineConfig) *Engine {
 	fill(&cfg.MaxBatch, 8)
 	fill(&cfg.MaxQueued, 64)
 	fill(&cfg.TextCache, 64)
+	fill(&cfg.Tiling, TilingAuto)
 	e := &Engine{
 		model: m, cfg: cfg, texts: newCache(cfg.TextCache), given: newCache(givenCache), queue: newQueue(),
 		slots: make(chan struct{}, cfg.MaxQueued), decoding: make(chan struct{}, 1), stopped: make(chan struct{}),

@@ -25,6 +25,9 @@ type goldenRequest struct {
 	Steps     int     `json:"steps"`
 	Guidance  float64 `json:"guidance_scale"`
 	Rescale   float64 `json:"guidance_rescale"`
+	Start     float64 `json:"guidance_start"`
+	End       float64 `json:"guidance_end"`
+	Interval  int     `json:"cache_interval"`
 	ClipSkip  int     `json:"clip_skip"`
 	Width     int     `json:"width"`
 	Height    int     `json:"height"`
@@ -33,7 +36,7 @@ type goldenRequest struct {
 
 func (g goldenRequest) request() pipeline.Request {
 	r := pipeline.Request{Prompt: g.Prompt, Seed: g.Seed, Steps: g.Steps, GuidanceScale: g.Guidance, GuidanceRescale: g.Rescale,
-		ClipSkip: g.ClipSkip, Width: g.Width, Height: g.Height, Scheduler: g.Scheduler}
+		GuidanceStart: g.Start, GuidanceEnd: g.End, CacheInterval: g.Interval, ClipSkip: g.ClipSkip, Width: g.Width, Height: g.Height, Scheduler: g.Scheduler}
 	if g.Negative != nil {
 		r.NegativePrompt = *g.Negative
 		if r.NegativePrompt == "" {

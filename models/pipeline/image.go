@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"image"
 	"image/color"
 	"math"
@@ -10,7 +9,6 @@ import (
 
 	"golang.org/x/image/draw"
 
-	"likeness/models/op"
 	"likeness/models/pixels"
 )
 
@@ -186,18 +184,16 @@ func (e *Engine) encodeImage(ctx context.Context, r Request) (*original, error) 
 
 // encode runs the VAE's encoder over planes [3, H, W], once for pictures that are asked for together.
 func (e *Engine) encode(ctx context.Context, planes []float32, width, height int) (*moments, error) {
-	m, key := e.model, cacheKey([]int64{int64(width), int64(height)}, planes)
-	if both, ok := e.given.get(key); ok {
-		return &moments{both[:len(both)/2], both[len(both)/2:]}, nil
+	key := cacheKey([]int64{int64(width), int64(height)}, planes)
+	if known, ok := e.given.get(key); ok {
+		return &moments{known[:len(known)/2], known[len(known)/2:]}, nil
 	}
-	out, err := m.encoder.Run(ctx, map[string]op.Array{"pixel_values": op.Floats(planes, 1, 3, height, width)})
+	both, err := e.encodePixels(ctx, plane{planes, 3, height, width})
 	if err != nil {
-		return nil, fmt.Errorf("vae encoder: %w", err)
+		return nil, err
 	}
-	d := &moments{mean: out["latent_mean"].F32, std: out["latent_logvar"].F32}
-	if n := len(planes) / 3 / (m.VAE.Factor() * m.VAE.Factor()) * m.VAE.LatentChannels; len(d.mean) != n || len(d.std) != n {
-		return nil, fmt.Errorf("vae encoder: %d means and %d variances, needs %d", len(d.mean), len(d.std), n)
-	}
+	half := len(both.values) / 2
+	d := &moments{mean: both.values[:half], std: both.values[half:]}
 	for i, v := range d.std {
 		d.std[i] = float32(math.Exp(0.5 * min(max(float64(v), -30), 20)))
 	}

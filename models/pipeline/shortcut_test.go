@@ -2,9 +2,11 @@ package pipeline_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pipeline"
+	"likeness/models/safetensors"
 )
 
 // turn is a run of the UNet.
@@ -71,6 +74,23 @@ func (r *recorded) Close() error {
 	defer r.mu.Unlock()
 	r.open = slices.Delete(r.open, slices.Index(r.open, r.name), slices.Index(r.open, r.name)+1)
 	return r.Runner.Close()
+}
+
+// TestShortcutsByDiffusers holds final latents against loops over diffusers' own networks (scripts/golden/shortcuts.py).
+func TestShortcutsByDiffusers(t *testing.T) {
+	file, err := safetensors.Open(filepath.Join(tinySD, "shortcuts.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var requests map[string]goldenRequest
+	if err := json.Unmarshal([]byte(file.Metadata()["requests"]), &requests); err != nil || len(requests) < 3 {
+		t.Fatal(requests, err)
+	}
+	e := open(t, pipeline.EngineConfig{})
+	for name, request := range requests {
+		compare(t, file, name, generate(t, e, request.request()))
+	}
 }
 
 // TestExactByDefault: requests without shortcuts are the same to the bit when shortcuts are spelled out as none, after others used them, and by
