@@ -28,6 +28,7 @@ func (m *Model) condition(run map[string]op.Array, batch []*sample) {
 		}
 	}
 	run["encoder_hidden_states"] = op.Floats(states, rows, length, width)
+	m.look(run, batch)
 	if pooled > 0 {
 		run["text_embeds"] = op.Floats(embeds, rows, pooled)
 		run["time_ids"] = op.Floats(sizes, rows, unet.TimeIDs)

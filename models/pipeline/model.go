@@ -35,6 +35,8 @@ type Backend struct {
 	Layout func(unet op.Model) (*op.Layout, error)
 	// TextLayouts says which layers of the text encoders offsets act on, by component. Those it does not name take none.
 	TextLayouts map[string]*op.Layout
+	// ImagePrompts is the IP-Adapter that subjects' pictures are read with. Nil: they bring none.
+	ImagePrompts *ImagePrompts
 }
 
 // Model is an open diffusers folder.
@@ -51,6 +53,7 @@ type Model struct {
 
 	encoders     []*textEncoder // one, or SDXL's two
 	zeroNegative bool           // no negative prompt is zeros in place of the states of an empty one
+	images       *ImagePrompts  // or nil
 	networks     *networks
 	unet         *denoiser
 	decoder      *network // of the VAE
@@ -65,12 +68,18 @@ func Open(dir string, b Backend) (*Model, error) {
 		return nil, err
 	}
 	defer folder.Close()
-	m := &Model{TextLayouts: b.TextLayouts, networks: newNetworks(b)}
+	m := &Model{TextLayouts: b.TextLayouts, images: b.ImagePrompts, networks: newNetworks(b)}
 	if err := errors.Join(m.readConfigs(folder), m.readTexts(folder, b), m.readRest(folder)); err != nil {
 		return nil, err
 	}
 	if err := m.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	if m.images != nil {
+		if err := m.images.check(m.UNet); err != nil {
+			return nil, err
+		}
+		m.UNet.ImagePrompts = true
 	}
 	if b.Layout != nil {
 		if m.Layout, err = b.Layout(unet.New(m.UNet, nil)); err != nil {
@@ -148,6 +157,9 @@ func (m *Model) addNetworks(dir string) {
 		t.whole = t.add(t.name, t.folder, t.model(t.states))
 	}
 	m.unet = newDenoiser(m.networks, checkpoint.UNet, filepath.Join(dir, checkpoint.UNet), m.UNet, m.Layout)
+	if m.images != nil {
+		m.unet.beside = map[string]*checkpoint.Component{unet.Adapter: m.images.Attention}
+	}
 	folder := filepath.Join(dir, checkpoint.VAE)
 	m.decoder = m.networks.newGroup().add(checkpoint.VAE, folder, vae.Decoder(m.VAE))
 	m.encoder = m.networks.newGroup().add("vae_encoder", folder, vae.Encoder(m.VAE))

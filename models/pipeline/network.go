@@ -22,7 +22,10 @@ type networks struct {
 }
 
 // group is networks that are open together.
-type group struct{ *networks }
+type group struct {
+	*networks
+	beside map[string]*checkpoint.Component // weights that its networks read beside their component's own
+}
 
 // network is one component's network, opened when it is first needed.
 type network struct {
@@ -36,7 +39,7 @@ type network struct {
 
 func newNetworks(b Backend) *networks { return &networks{backend: b, left: make(chan struct{})} }
 
-func (n *networks) newGroup() *group { return &group{n} }
+func (n *networks) newGroup() *group { return &group{networks: n} }
 
 // add makes a network of the component in folder; model reads some or all of its weights.
 func (g *group) add(name, folder string, model op.Model) *network {
@@ -103,7 +106,7 @@ func (n *network) prepare() error {
 		return err
 	}
 	defer weights.Close()
-	return n.backend.Check(n.name, n.model, weights)
+	return n.backend.Check(n.name, n.model, weights.With(n.beside))
 }
 
 func (n *network) open() (Runner, error) {
@@ -117,7 +120,7 @@ func (n *network) open() (Runner, error) {
 		return nil, err
 	}
 	defer weights.Close()
-	n.runner, err = n.backend.Network(n.name, n.model, weights)
+	n.runner, err = n.backend.Network(n.name, n.model, weights.With(n.beside))
 	return n.runner, err
 }
 

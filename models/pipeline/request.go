@@ -78,6 +78,7 @@ type Subject struct {
 	// Layout is that of Offsets; nil: the model's own, which otherwise must have all of its layers.
 	Layout      *op.Layout
 	TextOffsets map[string]Packed // offsets of the text encoders, by component
+	ImageTokens []float32         // [n·ImagePrompts.Tokens, cross_attention_dim] of n pictures, 1 to 4, or nil; Scale is the adapter's scale
 	Everywhere  bool              // offsets act on the negative prompt too, as a published LoRA does; a concept acts on the prompt alone
 	Scale       float64           // strength: 1 as learned, 0 none
 }
@@ -221,12 +222,15 @@ func (s *Subject) complete(m *Model) error {
 	switch n := len(s.WordEmbeddings); {
 	case !(math.Abs(s.Scale) <= maxScale):
 		return invalid("subjects", "<%s>: scale %g: must be from -%d to %d", s.Word, s.Scale, maxScale, maxScale)
-	case n == 0 && len(s.Offsets) == 0 && len(s.TextOffsets) == 0:
-		return invalid("subjects", "<%s>: has neither word embeddings nor offsets", s.Word)
+	case n == 0 && len(s.Offsets) == 0 && len(s.TextOffsets) == 0 && len(s.ImageTokens) == 0:
+		return invalid("subjects", "<%s>: has neither word embeddings nor offsets nor image tokens", s.Word)
 	case n%width != 0:
 		return invalid("subjects", "<%s>: %d numbers are no word embeddings of width %d: it was made for another model", s.Word, n, width)
 	case !finite(s.WordEmbeddings):
 		return invalid("subjects", "<%s>: holds values that are not numbers", s.Word)
+	}
+	if err := s.checkImages(m); err != nil {
+		return invalid("subjects", "<%s>: %v", s.Word, err)
 	}
 	unet, err := pack(m.Layout, Packed{s.Layout, s.Offsets})
 	if err != nil {

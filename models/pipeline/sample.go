@@ -17,6 +17,7 @@ type sample struct {
 	states    [][]float32 // [L, D]: under guidance the negative prompt's, then the prompt's
 	offsets   [][]float32 // of all subjects, scaled; the prompt's row gets them
 	shared    int         // how many of them, the first, every row gets
+	images    []imagePrompt
 	guidance  float64
 	rescale   float64 // of guidance
 	scheduler scheduler.Scheduler
@@ -61,6 +62,7 @@ func (m *Model) newSample(ctx context.Context, r Request, states [][]float32, o 
 	s.offsets = offsetsOf(m.Layout, r.everywhere(), unetOffsets)
 	s.shared = len(s.offsets)
 	s.offsets = append(s.offsets, offsetsOf(m.Layout, r.elsewhere(), unetOffsets)...)
+	s.images = imagesOf(r.Subjects)
 	generator := rng.NewCPU(r.Seed)
 	if err := m.start(s, r, o, generator.Normal); err != nil {
 		return nil, err
