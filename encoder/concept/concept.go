@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// Concept is one subject. A zero WordEmbeddings, nil Coefficients, Offsets or Preview means the method has none.
+// Concept is one subject. A zero WordEmbeddings or ImageTokens, nil Coefficients, Offsets or Preview means the method has none.
 type Concept struct {
 	ID        string    // the store's key: letters, digits, _ and -; empty before it is stored
 	Name      string    // a label for people
@@ -32,6 +32,7 @@ type Concept struct {
 	Coefficients   []float32 // over the encoder's learned basis
 	Offsets        []float32 // in the packed layout: a tuned vector, or several end to end that are summed
 	LoRA           LoRA
+	ImageTokens    Tokens
 	Preview        []byte // a thumbnail, JPEG or PNG
 }
 
@@ -42,11 +43,18 @@ type Embeddings struct {
 	Data                   []float32
 }
 
+// Tokens are what an IP-Adapter makes of photos, [Count, Width] row-major: its UNet attends to them beside the text.
+type Tokens struct {
+	Count, Width int
+	Data         []float32
+}
+
 // Limits of a concept's parts, far above what the methods make.
 const (
 	MaxPreview = 6 << 10 // bytes
 	MaxNumbers = 1 << 24 // in each of embeddings, coefficients and offsets, and in the LoRA of one network
 	maxVectors = 75      // what a prompt of CLIP has room for
+	maxTokens  = 4096    // of all photos: an adapter makes 4 to 257 of each
 	maxLabel   = 64      // runes of Name and Class
 	maxNotes   = 16
 	maxNote    = 300 // bytes
@@ -133,8 +141,8 @@ func (c *Concept) validateNotes() error {
 }
 
 func (c *Concept) validateNumbers() error {
-	if len(c.WordEmbeddings.Data)+len(c.Coefficients)+len(c.Offsets)+len(c.LoRA) == 0 {
-		return &InvalidError{"content", "is missing: it has no embeddings, coefficients, offsets or LoRA"}
+	if len(c.WordEmbeddings.Data)+len(c.Coefficients)+len(c.Offsets)+len(c.LoRA)+len(c.ImageTokens.Data) == 0 {
+		return &InvalidError{"content", "is missing: it has no embeddings, coefficients, offsets, LoRA or image tokens"}
 	}
 	e := c.WordEmbeddings
 	empty := e.Layers == 0 && e.Vectors == 0 && e.Width == 0 && len(e.Data) == 0
@@ -147,13 +155,19 @@ func (c *Concept) validateNumbers() error {
 			return &InvalidError{"embeddings", fmt.Sprintf("have %d numbers for sizes %s", len(e.Data), sizes)}
 		}
 	}
+	if t := c.ImageTokens; t.Count*t.Width != len(t.Data) || t.Count < 0 || t.Count > maxTokens || (t.Count == 0) != (t.Width == 0) {
+		return &InvalidError{"image tokens", fmt.Sprintf("have %d numbers for sizes [%d, %d]", len(t.Data), t.Count, t.Width)}
+	}
+	if len(c.ImageTokens.Data) > 0 && c.Encoder == "" {
+		return &InvalidError{"encoder", "is missing: image tokens need one"}
+	}
 	if len(c.Coefficients)+len(c.Offsets) > 0 && c.Layout == "" {
 		return &InvalidError{"layout", "is missing: coefficients and offsets need one"}
 	}
 	for _, f := range []struct {
 		name string
 		data []float32
-	}{{"embeddings", e.Data}, {"coefficients", c.Coefficients}, {"offsets", c.Offsets}} {
+	}{{"embeddings", e.Data}, {"coefficients", c.Coefficients}, {"offsets", c.Offsets}, {"image tokens", c.ImageTokens.Data}} {
 		if err := validNumbers(f.name, f.data); err != nil {
 			return err
 		}

@@ -23,7 +23,8 @@ func full() *Concept {
 		Notes:          []string{"several faces: the largest was taken"},
 		WordEmbeddings: Embeddings{Layers: 1, Vectors: 2, Width: 128, Data: make([]float32, 256)},
 		Preview:        append([]byte("\xff\xd8\xff"), make([]byte, 5000)...), Coefficients: make([]float32, 4000),
-		Offsets: []float32{math.MaxFloat32, -0.1, 1e-40, float32(math.Copysign(0, -1))},
+		Offsets:     []float32{math.MaxFloat32, -0.1, 1e-40, float32(math.Copysign(0, -1))},
+		ImageTokens: Tokens{Count: 4, Width: 2, Data: []float32{1, 2, 3, 4, 5, 6, 7, -8}},
 		LoRA: LoRA{
 			"unet":         {"down_blocks.0.to_q": {In: 2, Out: 1, Rank: 2, Down: []float32{1, 2, 3, 4}, Up: []float32{5, 6}}},
 			"text_encoder": {"a.b": {In: 1, Out: 1, Rank: 1, Down: []float32{0.5}, Up: []float32{-2}}},
@@ -90,8 +91,9 @@ func TestValidate(t *testing.T) {
 		"coefficients": func(c *Concept) { c.Coefficients[3] = inf },
 		"offsets":      func(c *Concept) { c.Offsets[0] = nan },
 		"lora":         func(c *Concept) { c.LoRA["text_encoder"]["a.b"].Up[0] = nan },
+		"image tokens": func(c *Concept) { c.ImageTokens.Data[7] = nan },
 		"content": func(c *Concept) {
-			c.WordEmbeddings, c.Coefficients, c.Offsets, c.LoRA = Embeddings{}, nil, nil, nil
+			c.WordEmbeddings, c.Coefficients, c.Offsets, c.LoRA, c.ImageTokens = Embeddings{}, nil, nil, nil, Tokens{}
 		},
 	} {
 		c := full()
@@ -115,6 +117,8 @@ func TestValidate(t *testing.T) {
 		"long preview":   func(c *Concept) { c.Preview = append(c.Preview, make([]byte, MaxPreview)...) },
 		"wrong product":  func(c *Concept) { c.WordEmbeddings.Width = 127 },
 		"no width":       func(c *Concept) { c.WordEmbeddings.Width = 0 },
+		"tokens":         func(c *Concept) { c.ImageTokens.Count = 3 },
+		"no encoder":     func(c *Concept) { c.Encoder = "" },
 		"sizes overflow": func(c *Concept) { c.WordEmbeddings = Embeddings{1 << 32, 1 << 32, 1, []float32{1}} },
 		"long name":      func(c *Concept) { c.Name = strings.Repeat("é", maxLabel+1) },
 		"bad utf-8":      func(c *Concept) { c.Class = "\xff" },

@@ -27,6 +27,7 @@ const (
 	tensorEmbeddings   = "word_embeddings"
 	tensorCoefficients = "coefficients"
 	tensorOffsets      = "offsets"
+	tensorImageTokens  = "image_tokens"
 	tensorPreview      = "preview"
 )
 
@@ -96,6 +97,9 @@ func (c *Concept) encode() (map[string]safetensors.Tensor, map[string]string, er
 		tensors[tensorOffsets] = safetensors.F32(c.Offsets, len(c.Offsets))
 	}
 	c.LoRA.encode(tensors)
+	if t := c.ImageTokens; len(t.Data) > 0 {
+		tensors[tensorImageTokens] = safetensors.F32(t.Data, t.Count, t.Width)
+	}
 	if len(c.Preview) > 0 {
 		tensors[tensorPreview] = safetensors.U8(c.Preview, len(c.Preview))
 	}
@@ -211,7 +215,7 @@ func decode(tensors map[string]safetensors.Tensor, meta map[string]string) (*Con
 	others := map[string]safetensors.Tensor{}
 	for name, t := range tensors {
 		switch name {
-		case tensorEmbeddings, tensorCoefficients, tensorOffsets, tensorPreview:
+		case tensorEmbeddings, tensorCoefficients, tensorOffsets, tensorImageTokens, tensorPreview:
 			if err := c.setTensor(name, t); err != nil {
 				return nil, err
 			}
@@ -231,6 +235,8 @@ func (c *Concept) setTensor(name string, t safetensors.Tensor) error {
 	switch name {
 	case tensorEmbeddings:
 		rank = 3
+	case tensorImageTokens:
+		rank = 2
 	case tensorPreview:
 		dtype = safetensors.TypeU8
 	}
@@ -252,6 +258,8 @@ func (c *Concept) setTensor(name string, t safetensors.Tensor) error {
 		c.Coefficients = values
 	case tensorOffsets:
 		c.Offsets = values
+	case tensorImageTokens:
+		c.ImageTokens = Tokens{t.Shape[0], t.Shape[1], values}
 	}
 	return nil
 }

@@ -8,18 +8,21 @@ import (
 // Resize scales an opaque picture with Keys' cubic kernel, widened where it shrinks, to the byte as Pillow's Image.resize with BICUBIC does:
 // first along rows, then along columns, each rounded to bytes, with weights in 22-bit fixed point. (Where one side grows and the other shrinks,
 // Pillow takes the other order.) Image encoders were trained on such pictures.
-func Resize(img *image.RGBA, width, height int) *image.RGBA {
+// Only part of the scaled picture, which it must lie in, is made; the result has part's bounds.
+func Resize(img *image.RGBA, width, height int, part image.Rectangle) *image.RGBA {
 	size := img.Rect.Size()
-	rows := image.NewRGBA(image.Rect(0, 0, width, size.Y))
-	for x, w := range weigh(size.X, width) {
+	rows := image.NewRGBA(image.Rect(part.Min.X, 0, part.Max.X, size.Y))
+	for x := part.Min.X; x < part.Max.X; x++ {
+		w := weigh(size.X, width, x)
 		for y := range size.Y {
 			from := img.Pix[img.PixOffset(img.Rect.Min.X+w.start, img.Rect.Min.Y+y):]
 			w.sum(rows.Pix[rows.PixOffset(x, y):], from, 4)
 		}
 	}
-	out := image.NewRGBA(image.Rect(0, 0, width, height))
-	for y, w := range weigh(size.Y, height) {
-		for x := range width {
+	out := image.NewRGBA(part)
+	for y := part.Min.Y; y < part.Max.Y; y++ {
+		w := weigh(size.Y, height, y)
+		for x := part.Min.X; x < part.Max.X; x++ {
 			w.sum(out.Pix[out.PixOffset(x, y):], rows.Pix[rows.PixOffset(x, w.start):], rows.Stride)
 		}
 	}
@@ -35,25 +38,22 @@ type weights struct {
 	of    []int
 }
 
-// weigh gives each of to pixels its weights of from pixels.
-func weigh(from, to int) []weights {
+// weigh gives the pixel at i of to pixels its weights of from pixels.
+func weigh(from, to, i int) weights {
 	scale := float64(from) / float64(to)
 	wide := max(scale, 1)
-	all := make([]weights, to)
-	for i := range all {
-		centre := (float64(i) + 0.5) * scale
-		start, end := max(int(centre-2*wide+0.5), 0), min(int(centre+2*wide+0.5), from)
-		exact, total := make([]float64, end-start), 0.0
-		for j := range exact {
-			exact[j] = cubic((float64(start+j) - centre + 0.5) / wide)
-			total += exact[j]
-		}
-		all[i] = weights{start, make([]int, len(exact))}
-		for j, w := range exact {
-			all[i].of[j] = int(math.Round(w / total * (1 << fraction)))
-		}
+	centre := (float64(i) + 0.5) * scale
+	start, end := max(int(centre-2*wide+0.5), 0), min(int(centre+2*wide+0.5), from)
+	exact, total := make([]float64, end-start), 0.0
+	for j := range exact {
+		exact[j] = cubic((float64(start+j) - centre + 0.5) / wide)
+		total += exact[j]
 	}
-	return all
+	w := weights{start, make([]int, len(exact))}
+	for j, v := range exact {
+		w.of[j] = int(math.Round(v / total * (1 << fraction)))
+	}
+	return w
 }
 
 // cubic is Keys' kernel (1981) with a = -1/2, Catmull-Rom's.

@@ -49,7 +49,7 @@ func TestResize(t *testing.T) {
 		whole := image.NewRGBA(img.Rect.Inset(-3))
 		draw.Draw(whole, img.Rect, img, image.Point{}, draw.Src)
 		for kind, from := range map[string]*image.RGBA{"whole": img, "part": whole.SubImage(img.Rect).(*image.RGBA)} {
-			got := pixels.Resize(from, want.Shape[1], want.Shape[0])
+			got := pixels.Resize(from, want.Shape[1], want.Shape[0], image.Rect(0, 0, want.Shape[1], want.Shape[0]))
 			if size := fmt.Sprintf("%s_%dx%d", name[:4], got.Rect.Dx(), got.Rect.Dy()); size != name || !got.Opaque() {
 				t.Errorf("%s: got %s, opaque %v", name, size, got.Opaque())
 			}
@@ -62,6 +62,22 @@ func TestResize(t *testing.T) {
 			if wrong > 0 {
 				t.Errorf("%s, %s: %d of %d values differ", name, kind, wrong, len(want.Data))
 			}
+			cut := image.Rect(3, 5, 17, 27)
+			if part := pixels.Resize(from, want.Shape[1], want.Shape[0], cut); part.Rect != cut || !same(part, got) {
+				t.Errorf("%s, %s: a part is not that of the whole", name, kind)
+			}
 		}
 	}
+}
+
+// same tells whether part is what the whole shows there.
+func same(part, whole *image.RGBA) bool {
+	for y := part.Rect.Min.Y; y < part.Rect.Max.Y; y++ {
+		for x := part.Rect.Min.X; x < part.Rect.Max.X; x++ {
+			if part.RGBAAt(x, y) != whole.RGBAAt(x, y) {
+				return false
+			}
+		}
+	}
+	return true
 }
