@@ -12,6 +12,7 @@ import (
 type shape struct {
 	dims []int
 	dt   op.DType
+	id   int // of what an input or an operation made, from 1; 0 for weights and constants
 }
 
 // builder records. Weights are [Weights] by name.
@@ -20,6 +21,7 @@ type builder struct {
 	inputs  map[string]Port
 	ops     map[string]int
 	symbols map[string]int // by what they are derived from
+	made    int            // ids
 }
 
 // symbol names a size that is known at a run only; the same description is the same size.
@@ -34,7 +36,12 @@ func (b *builder) symbol(format string, args ...any) int {
 
 func (b *builder) op(name string, dt op.DType, dims ...int) (op.Value, error) {
 	b.ops[name]++
-	return shape{dims, dt}, nil
+	return b.make(dims, dt), nil
+}
+
+func (b *builder) make(dims []int, dt op.DType) shape {
+	b.made++
+	return shape{dims, dt, b.made}
 }
 
 func (b *builder) Input(name string, dt op.DType, dims ...int) (op.Value, error) {
@@ -42,7 +49,7 @@ func (b *builder) Input(name string, dt op.DType, dims ...int) (op.Value, error)
 		return nil, fmt.Errorf("input %s is declared as %v %v and as %v %v", name, p.Type, p.Dims, dt, dims)
 	}
 	b.inputs[name] = Port{name, dt, slices.Clone(dims)}
-	s := shape{slices.Clone(dims), dt}
+	s := b.make(slices.Clone(dims), dt)
 	for i, d := range dims {
 		if d == -1 {
 			s.dims[i] = b.symbol("input %s %d", name, i)
@@ -64,14 +71,14 @@ func (b *builder) Weight(name string, dims ...int) (op.Value, error) {
 		return nil, fmt.Errorf("is used with dims %v and %v", before, dims)
 	}
 	b.weights[name] = slices.Clone(dims)
-	return shape{slices.Clone(dims), op.Float32}, nil
+	return shape{slices.Clone(dims), op.Float32, 0}, nil
 }
 
 func (b *builder) Const(v []float32, dims ...int) (op.Value, error) {
 	if len(v) != op.Size(dims) {
 		return nil, fmt.Errorf("%d values for dims %v", len(v), dims)
 	}
-	return shape{slices.Clone(dims), op.Float32}, nil
+	return shape{slices.Clone(dims), op.Float32, 0}, nil
 }
 
 // broadcast combines dims as NumPy does; a symbol against a number takes the number, unless that is 1.

@@ -33,7 +33,7 @@ type Record struct {
 
 // Model records a model.
 func Model(model op.Model) (*Record, error) {
-	b := &builder{weights: map[string][]int{}, inputs: map[string]Port{}, ops: map[string]int{}, symbols: map[string]int{}}
+	b := newBuilder()
 	values, err := op.Build(b, model)
 	if err != nil {
 		return nil, err
@@ -49,6 +49,10 @@ func Model(model op.Model) (*Record, error) {
 		r.Outputs[name] = public(v.(shape).dims)
 	}
 	return r, nil
+}
+
+func newBuilder() *builder {
+	return &builder{weights: map[string][]int{}, inputs: map[string]Port{}, ops: map[string]int{}, symbols: map[string]int{}}
 }
 
 // Weights lists the weights of a model, sorted by name.
