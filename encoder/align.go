@@ -5,6 +5,8 @@ import (
 	"image/color"
 	"image/draw"
 	"math"
+
+	"likeness/models/pixels"
 )
 
 // workingSide bounds the photo that faces are looked for in: larger ones are reduced by a whole factor first, to
@@ -137,6 +139,20 @@ func warp(img *image.RGBA, s similarity, size int) *image.RGBA {
 		}
 	}
 	return out
+}
+
+// shrink resizes img, whose Rect starts at (0, 0), until its shorter side is size pixels, or enlarges it, and cuts the square at its centre.
+func shrink(img *image.RGBA, size int) *image.RGBA {
+	w, h := img.Rect.Dx(), img.Rect.Dy()
+	if w < h {
+		w, h = size, size*h/w
+	} else {
+		w, h = size*w/h, size
+	}
+	left, top := (w-size)/2, (h-size)/2
+	cut := pixels.Resize(img, w, h, image.Rect(left, top, left+size, top+size))
+	cut.Rect = cut.Rect.Sub(cut.Rect.Min)
+	return cut
 }
 
 // copyClamped fills out with the pixels of img from (x0, y0) on, unchanged.

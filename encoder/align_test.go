@@ -98,3 +98,45 @@ func TestCutOut(t *testing.T) {
 		t.Errorf("turned by %g", math.Atan2(s.b, s.a))
 	}
 }
+
+// A photo taken whole is resized by its shorter side and cut at its centre, however long it is; a large one is averaged first.
+func TestWhole(t *testing.T) {
+	in := NewIntake(IntakeConfig{Size: 24, Whole: true})
+	for _, size := range []image.Point{{48, 96}, {96, 48}, {24, 30}, {7, 7}, {5000, 4}, {4, 5000}, {2100, 2200}} {
+		img := image.NewRGBA(image.Rectangle{Max: size})
+		for i := range img.Pix {
+			img.Pix[i] = 255
+		}
+		for y := range size.Y { // a dark half, whose edge is the middle
+			for x := range size.X / 2 {
+				img.SetRGBA(x, y, color.RGBA{0, 0, 0, 255})
+			}
+		}
+		photo, err := in.Align(t.Context(), img, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := photo.Image; got.Rect != image.Rect(0, 0, 24, 24) || !got.Opaque() {
+			t.Fatalf("%v became %v", size, got.Rect)
+		}
+		dark, light := 0, 0
+		for x := range 24 {
+			switch c := photo.Image.RGBAAt(x, 13); {
+			case c.R < 64:
+				dark++
+			case c.R > 192:
+				light++
+			}
+		}
+		if dark < 7 || light < 7 || dark-light > 4 || light-dark > 6 {
+			t.Errorf("%v: %d dark and %d light columns of 24, want about half each", size, dark, light)
+		}
+	}
+	turned, err := in.Align(t.Context(), slope(40, 20), 6) // a quarter turn
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := turned.Image.RGBAAt(12, 2), turned.Image.RGBAAt(12, 20); a.R >= b.R {
+		t.Errorf("the photo was not turned upright: red %d above %d", a.R, b.R)
+	}
+}

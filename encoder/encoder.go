@@ -80,8 +80,8 @@ func (e *Encoder) Version() string { return e.version }
 
 // Encode reads 1 to MaxPhotos aligned photos of one person in one run and returns the concept of the class noun under the placeholder word.
 func (e *Encoder) Encode(ctx context.Context, photos []*Photo, word, class string) (*concept.Concept, error) {
-	if len(photos) < 1 || len(photos) > MaxPhotos {
-		return nil, refuse("photo_count", "%d photos: give 1 to %d of one person", len(photos), MaxPhotos)
+	if err := CheckCount(photos); err != nil {
+		return nil, err
 	}
 	side := e.cfg.ImageSize
 	size := 3 * side * side
@@ -103,6 +103,14 @@ func (e *Encoder) Encode(ctx context.Context, photos []*Photo, word, class strin
 	c.WordEmbeddings = concept.Embeddings{Layers: 1, Vectors: e.cfg.NumVectors, Width: e.cfg.TextWidth, Data: words}
 	c.Coefficients = out["coefficients"].F32
 	return c, c.Validate()
+}
+
+// CheckCount refuses no photos, and more than MaxPhotos, with a *PhotoError.
+func CheckCount(photos []*Photo) error {
+	if len(photos) < 1 || len(photos) > MaxPhotos {
+		return refuse("photo_count", "%d photos: give 1 to %d of one person", len(photos), MaxPhotos)
+	}
+	return nil
 }
 
 // HashPhotos identifies a set of photos by the bytes they were read from, in any order.

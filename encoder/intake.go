@@ -19,6 +19,10 @@ type IntakeConfig struct {
 	MaxPixels int64  // width × height; 50 million
 	MaxSide   int    // width or height; 16384
 	Detector  Runner // BlazeFace front 128 (see face.go); nil: every photo is cropped at its centre
+
+	// Whole is for encoders of pictures rather than of faces: no face is looked for, and Image is what CLIP's image processor makes of the
+	// photo, resized until its shorter side is Size and cropped at its centre.
+	Whole bool
 }
 
 // Photo is one photo ready for the encoder.
@@ -124,6 +128,10 @@ func (in *Intake) decode(data []byte) (image.Image, error) {
 // Align is Read after decoding: orientation is EXIF's, 1…8, where 1 is upright. It leaves Hash empty.
 func (in *Intake) Align(ctx context.Context, decoded image.Image, orientation int) (*Photo, error) {
 	b := decoded.Bounds()
+	if in.cfg.Whole {
+		factor := max(1, min(b.Dx(), b.Dy())/workingSide)
+		return &Photo{Image: shrink(upright(reduce(decoded, factor), orientation), in.cfg.Size)}, nil
+	}
 	factor := max(1, max(b.Dx(), b.Dy())/workingSide)
 	img := upright(reduce(decoded, factor), orientation)
 	photo := &Photo{}

@@ -34,6 +34,9 @@ func (a *Adapter) Concept(base *Base) (*concept.Concept, error) {
 
 // FromConcept gives what a concept of the base holds; offsets are its own or those that its coefficients expand to, of the layout.
 func FromConcept(c *concept.Concept, layout *op.Layout, offsets []float32, base *Base) (*Adapter, error) {
+	if len(c.ImageTokens.Data) > 0 {
+		return nil, unfit("<%s> was made by an IP-Adapter: no exchange format holds its image tokens", c.Word)
+	}
 	a := &Adapter{Word: c.Word, Class: c.Class, LoRA: c.LoRA}
 	if len(offsets) > 0 {
 		unet, err := Unpack(layout, offsets)

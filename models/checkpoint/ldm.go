@@ -51,6 +51,7 @@ var others = []struct{ prefix, what string }{
 	{"down_blocks.", "a UNet in diffusers' names: put it into the unet folder of a model folder"},
 	{"decoder.", "a VAE alone: convert it, and put it into the vae folder of a model folder"},
 	{"text_model.", "a text encoder alone: put it into the text_encoder folder of a model folder"},
+	{"vision_model.", "an image encoder alone: name its folder with --image-encoder, beside an IP-Adapter"},
 	{"ip_adapter.", adapterKind},
 	{"image_proj.", adapterKind},
 	{"emb_params", "a textual-inversion embedding: give it to --concept, beside the model it was made for"},

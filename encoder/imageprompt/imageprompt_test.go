@@ -1,0 +1,214 @@
+package imageprompt_test
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"likeness/encoder"
+	"likeness/encoder/imageprompt"
+	"likeness/models/backend/onnx"
+	"likeness/models/backend/ort"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/pipeline"
+	"likeness/models/safetensors"
+)
+
+// TestMain loads ONNX Runtime: without it no test here means anything.
+func TestMain(m *testing.M) {
+	if err := ort.Init(ort.LibraryPath()); err != nil {
+		os.Stderr.WriteString(err.Error() + "\n")
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+const cases = "../../models/ipadapter/testdata"
+
+var backend = pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
+	graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
+		info, ok := weights.Info(weight)
+		return onnx.Weight{Info: info.Info, Path: info.Path}, ok
+	}, onnx.Options{Name: name})
+	if err != nil {
+		return nil, err
+	}
+	return ort.Open(graph, ort.Options{Threads: 1})
+}}
+
+func open(t *testing.T, folder string, b pipeline.Backend) *imageprompt.Adapter {
+	t.Helper()
+	a, err := imageprompt.Open(t.Context(), filepath.Join(folder, "adapter.safetensors"), "", b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return a
+}
+
+// photos reads pictures as a server does.
+func photos(t *testing.T, a *imageprompt.Adapter, names ...string) []*encoder.Photo {
+	t.Helper()
+	in := encoder.NewIntake(encoder.IntakeConfig{Size: a.Size(), Whole: true})
+	var all []*encoder.Photo
+	for _, name := range names {
+		data, err := os.ReadFile(filepath.Join(cases, name+".png"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		photo, err := in.Read(t.Context(), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, photo)
+	}
+	return all
+}
+
+func near(t *testing.T, what string, got, want []float32) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d values, want %d", what, len(got), len(want))
+	}
+	for i := range got {
+		if d := math.Abs(float64(got[i] - want[i])); !(d <= 1e-4) {
+			t.Fatalf("%s: value %d is off by %g", what, i, d)
+		}
+	}
+}
+
+// From the file of a photo to its tokens, all is as in diffusers (scripts/golden/ipadapter.py), in low memory too.
+func TestEncode(t *testing.T) {
+	folders, err := filepath.Glob(cases + "/*_*")
+	if err != nil || len(folders) < 7 {
+		t.Fatal(folders, err)
+	}
+	for i, folder := range folders {
+		t.Run(filepath.Base(folder), func(t *testing.T) {
+			file, err := safetensors.Open(filepath.Join(folder, "io.safetensors"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer file.Close()
+			b := backend
+			b.LowMemory = i%2 == 1
+			a := open(t, folder, b)
+			want, dims, err := file.Float32("image_tokens")
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := a.Encode(t.Context(), photos(t, a, "tall", "wide"), "me", "cat", "base")
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, "image_tokens", c.ImageTokens.Data, want)
+			if c.ImageTokens.Count != 2*dims[1] || c.ImageTokens.Width != dims[2] || c.Photos != 2 || c.Method != imageprompt.Method || c.BaseModel != "base" || c.Encoder != a.Version() {
+				t.Errorf("%+v", c)
+			}
+			blank, _, err := file.Float32("blank_tokens")
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := a.ImagePrompts()
+			near(t, "blank_tokens", p.Blank, blank)
+			if p.Tokens != dims[1] {
+				t.Errorf("%d tokens, want %d", p.Tokens, dims[1])
+			}
+			one, err := a.Encode(t.Context(), photos(t, a, "wide"), "me", "cat", "base")
+			if err != nil {
+				t.Fatal(err)
+			}
+			near(t, "tokens of one photo", one.ImageTokens.Data, want[len(want)/2:])
+		})
+	}
+}
+
+// Tokens go to the adapter that made them alone.
+func TestTokens(t *testing.T) {
+	a, b := open(t, cases+"/base_a", backend), open(t, cases+"/base_b", backend)
+	c, err := a.Encode(t.Context(), photos(t, a, "tall"), "me", "cat", "base")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.Tokens(c); err != nil || !slices.Equal(got, c.ImageTokens.Data) {
+		t.Error(got, err)
+	}
+	var other *imageprompt.OtherAdapterError
+	for _, a := range []*imageprompt.Adapter{b, nil} {
+		if _, err := a.Tokens(c); !errors.As(err, &other) || !strings.Contains(err.Error(), "<me>") {
+			t.Error(err)
+		}
+	}
+	c.ImageTokens.Data = nil
+	if got, err := (*imageprompt.Adapter)(nil).Tokens(c); got != nil || err != nil {
+		t.Error(got, err)
+	}
+	var wrong *encoder.PhotoError
+	if _, err := a.Encode(t.Context(), nil, "me", "cat", "base"); !errors.As(err, &wrong) {
+		t.Error(err)
+	}
+}
+
+// What cannot be opened says why, and what to do.
+func TestOpenRefuses(t *testing.T) {
+	copied := func(remove string, tensors ...string) string {
+		dir := t.TempDir()
+		if err := os.CopyFS(dir, os.DirFS(cases+"/plus_a")); err != nil {
+			t.Fatal(err)
+		}
+		if remove != "" {
+			if err := os.RemoveAll(filepath.Join(dir, remove)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(tensors) > 0 {
+			without(t, filepath.Join(dir, "adapter.safetensors"), tensors)
+		}
+		return filepath.Join(dir, "adapter.safetensors")
+	}
+	for _, c := range []struct{ path, encoder, want string }{
+		{copied("image_encoder"), "", "fetch the image_encoder folder"},
+		{copied("image_encoder"), "", "hidden_size 16"},
+		{copied("image_encoder/model.safetensors"), "", "model.safetensors"},
+		{copied("image_encoder/config.json"), "", "it has no config.json"},
+		{copied(""), "../../models/clip/testdata/vision_gelu", "width 24 of 3 colours, the adapter reads 16"},
+		{copied("", "image_proj.norm_out.bias", "image_proj.layers.3.1.1.weight"), "", "norm_out.bias"},
+		{copied("", "image_proj.norm_out.bias", "image_proj.layers.3.1.1.weight"), "", "layers.3.1.1.weight"},
+		{cases + "/base_a/image_encoder/model.safetensors", "", "no IP-Adapter"},
+	} {
+		_, err := imageprompt.Open(t.Context(), c.path, c.encoder, backend)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, want %q", err, c.want)
+		}
+	}
+}
+
+// without rewrites a file without some of its tensors.
+func without(t *testing.T, path string, tensors []string) {
+	t.Helper()
+	file, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	kept := map[string]safetensors.Tensor{}
+	for _, name := range file.Names() {
+		if !slices.Contains(tensors, name) {
+			if kept[name], err = file.Tensor(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := safetensors.Write(path, kept, nil); err != nil {
+		t.Fatal(err)
+	}
+}
