@@ -15,6 +15,7 @@ import (
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
+	"likeness/encoder/exchange"
 	"likeness/server/store"
 )
 
@@ -32,24 +33,41 @@ type conceptBody struct {
 	Usable   bool               `json:"usable"` // made for the model that is served
 	Notes    []string           `json:"notes"`
 	URL      string             `json:"url"`
-	ImageURL string             `json:"image_url"`
+	ImageURL string             `json:"image_url"` // empty: it has no picture
 	FileURL  string             `json:"file_url"`
+	Formats  []string           `json:"formats"`              // of other programs, in which its file can be had
 	Timings  map[string]float64 `json:"timings_ms,omitempty"` // of the run that made it
 }
 
 func (s *Server) body(c *concept.Concept) (conceptBody, error) {
 	file, err := c.Marshal()
 	url := "/v1/concepts/" + c.ID
+	image := ""
+	if len(c.Preview) > 0 {
+		image = url + "/image"
+	}
 	return conceptBody{
 		ID: c.ID, Object: "concept", Name: c.Name, Word: c.Word, Class: c.Class, Method: c.Method, Created: c.Created.Unix(),
 		Photos: c.Photos, Bytes: len(file), Usable: s.usable(c), Notes: append([]string{}, c.Notes...),
-		URL: url, ImageURL: url + "/image", FileURL: url + "/file",
+		URL: url, ImageURL: image, FileURL: url + "/file", Formats: formats(c),
 	}, err
+}
+
+// formats are those that hold something of a concept.
+func formats(c *concept.Concept) []string {
+	list := []string{}
+	if len(c.LoRA)+len(c.Coefficients)+len(c.Offsets) > 0 {
+		list = append(list, string(exchange.Kohya), string(exchange.Diffusers))
+	}
+	if c.WordEmbeddings.Layers == 1 {
+		list = append(list, string(exchange.Embedding))
+	}
+	return list
 }
 
 // usable tells whether the served model can draw a concept.
 func (s *Server) usable(c *concept.Concept) bool {
-	return c.BaseModel == s.Model.BaseModel && (c.Coefficients == nil || c.Encoder == s.Model.Encoder)
+	return c.BaseModel == s.Model.BaseModel && (len(c.Coefficients)+len(c.ImageTokens.Data) == 0 || c.Encoder == s.Model.Encoder)
 }
 
 func (s *Server) answerConcept(c echo.Context, status int, stored *concept.Concept, timings map[string]float64) error {

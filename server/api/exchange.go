@@ -114,8 +114,10 @@ func fileProblem(err error) error {
 	switch {
 	case errors.As(err, &unusable):
 		p.code = "file_unusable"
-	case errors.As(err, &damaged), errors.As(err, &broken) && broken.Path == "data": // not a file of the model's
+	case errors.As(err, &damaged):
 		p.code = "file_damaged"
+	case errors.As(err, &broken) && broken.Path == "data": // not a file of the model's
+		p.code, p.message = "file_damaged", "the file is cut, damaged or no safetensors file: "+broken.Error()
 	case errors.As(err, &format):
 		p.code, p.param = "format_unfit", "format"
 	default:

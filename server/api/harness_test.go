@@ -82,6 +82,9 @@ func (p *painter) Generate(ctx context.Context, r pipeline.Request, onEvent func
 	img := image.NewNRGBA(image.Rect(0, 0, r.Width, r.Height))
 	fill := color.NRGBA{uint8(r.Seed), 0, 0, 255}
 	for _, s := range r.Subjects {
+		if s.WordEmbeddings == nil {
+			continue
+		}
 		fill.G, fill.B = uint8(float64(s.WordEmbeddings[1])*s.Scale), uint8(float64(s.WordEmbeddings[2])*s.Scale)
 	}
 	for i := 0; i < len(img.Pix); i += 4 {
@@ -244,6 +247,9 @@ func form(parts ...part) (contentType string, body []byte) {
 	for i, p := range parts {
 		if strings.HasPrefix(p.name, "image") {
 			w, _ := f.CreateFormFile(p.name, fmt.Sprintf("photo%d.png", i))
+			io.WriteString(w, p.value)
+		} else if p.name == "file" {
+			w, _ := f.CreateFormFile(p.name, "style.safetensors")
 			io.WriteString(w, p.value)
 		} else {
 			f.WriteField(p.name, p.value)

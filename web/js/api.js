@@ -41,6 +41,14 @@ export function createConcept(photos, word, name) {
   return json("v1/concepts", { method: "POST", body: form });
 }
 
+/** Makes a concept of a LoRA, an embedding or a downloaded concept; its word is the file's. */
+export function importFile(file) {
+  const form = new FormData();
+  form.set("name", file.name.replace(/\.safetensors$/i, "").slice(0, 64));
+  form.set("file", file);
+  return json("v1/concepts", { method: "POST", body: form });
+}
+
 function editForm(body, edit) {
   const form = new FormData();
   for (const [name, value] of Object.entries(body)) form.set(name, value);

@@ -5,7 +5,7 @@ import { setUpEdit } from "./edit.js";
 import { byId } from "./element.js";
 import { setUpGallery } from "./gallery.js";
 import { proposeWord, setUpPhotos } from "./photos.js";
-import { insertWord, replaceWord, setUpPrompt, useConcept } from "./prompt.js";
+import { addStyle, insertWord, replaceWord, setUpPrompt, useConcept } from "./prompt.js";
 import { setUpStudio } from "./studio.js";
 import { complain, toast } from "./toast.js";
 
@@ -13,7 +13,8 @@ const model = api.model();
 model.then((m) => (byId("model").textContent = m.id), complain);
 
 function use(concept) {
-  useConcept(concept);
+  if (concept.method === "lora") addStyle(concept);
+  else useConcept(concept);
   activate(concept);
 }
 
@@ -28,7 +29,7 @@ setUpPhotos({
     addConcept(concept);
     use(concept);
     byId("prompt").focus({ preventScroll: true });
-    if (!concept.timings_ms) toast(`These photos are known already, as <${concept.word}>.`);
+    if (!concept.timings_ms) toast(`${concept.photos ? "These photos are" : "This file is"} known already, as <${concept.word}>.`);
   },
 });
 await setUpConcepts({

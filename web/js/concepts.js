@@ -41,8 +41,8 @@ function update() {
 /** Tells whether a concept has this word. */
 export const isTaken = (word) => concepts.some((concept) => concept.word === word);
 
-/** The newest concept, if there is one. */
-export const newest = () => concepts[0];
+/** The newest concept that is somebody, if there is one. */
+export const newest = () => concepts.find(({ method }) => method !== "lora");
 
 /** Marks the concept that the prompt is about. */
 export function activate(concept) {
@@ -62,7 +62,8 @@ export function addConcept(concept) {
 }
 
 function facts(concept) {
-  const list = [concept.photos === 1 ? "1 photo" : `${concept.photos} photos`, size(concept.bytes)];
+  const list = [size(concept.bytes)];
+  if (concept.photos) list.unshift(concept.photos === 1 ? "1 photo" : `${concept.photos} photos`);
   if (concept.timings_ms) list.unshift(`made in ${duration(concept.timings_ms.total)}`);
   else if (concept.waited) list.unshift("known already");
   if (!concept.usable) list.push("of another model");
@@ -76,7 +77,8 @@ function card(concept) {
   item.dataset.id = concept.id;
   const use = () => listeners.use(concept);
   item.append(
-    make("button", { type: "button", className: "face", "aria-label": `Use ${title(concept)}`, onclick: use }, make("img", { src: concept.image_url, alt: "", width: 60, height: 60 })),
+    make("button", { type: "button", className: "face", "aria-label": `Use ${title(concept)}`, onclick: use },
+      concept.image_url ? make("img", { src: concept.image_url, alt: "", width: 60, height: 60 }) : "✎"),
     make("div", { className: "who" },
       make("span", { className: "name" }, title(concept)),
       make("button", { type: "button", className: "pill", title: "Insert into the prompt", "aria-label": `Insert ${concept.word} into the prompt`, onclick: () => listeners.insert(concept) }, `<${concept.word}>`)),
@@ -90,8 +92,19 @@ function tools(item, concept, use) {
   return make("div", { className: "tools" },
     make("button", { type: "button", className: "use", onclick: use, disabled: !concept.usable, "aria-label": `Use ${title(concept)} in the prompt` }, "Use"),
     make("button", { type: "button", className: "quiet rename", onclick: () => edit(item, concept), "aria-label": `Rename ${title(concept)}` }, "Rename"),
-    make("a", { className: "button", href: concept.file_url, download: `${concept.word}.safetensors`, "aria-label": `Download ${title(concept)} as a file` }, "File"),
+    files(concept),
     make("button", { type: "button", className: "quiet danger delete", onclick: () => confirmDelete(item, concept), "aria-label": `Delete ${title(concept)}` }, "Delete"));
+}
+
+const formatNames = { kohya: "LoRA (kohya)", diffusers: "LoRA (diffusers)", embedding: "Embedding" };
+
+/** The concept's file, in its own form and as other programs read it. */
+function files(concept) {
+  const link = (href, name, label) =>
+    make("a", { className: "button", href, download: `${name}.safetensors`, "aria-label": `Download ${title(concept)} as a file: ${label}` }, label);
+  return make("details", { className: "files" }, make("summary", { className: "button", "aria-label": `Download ${title(concept)}` }, "File"),
+    make("div", {}, link(concept.file_url, concept.word, "Concept"),
+      ...concept.formats.map((format) => link(`${concept.file_url}?format=${format}`, `${concept.word}-${format}`, formatNames[format]))));
 }
 
 function onEscape(element, act) {

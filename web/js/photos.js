@@ -7,10 +7,15 @@ const wordSyntax = /^[a-z0-9_-]{1,32}$/;
 let photos = []; // of { file, url, sample }
 let limits = { max_photos: 4, max_upload_bytes: Infinity };
 let busy = false;
+let imported = () => {};
 
 /** Sets the page's first step up; made(concept) is called with each concept, isTaken(word) tells whether one has it. */
 export function setUpPhotos({ model, isTaken, made }) {
   model.then((m) => (limits = m), () => {});
+  imported = (concept) => {
+    made(concept);
+    proposeWord(isTaken);
+  };
   const files = byId("files");
   files.addEventListener("change", () => {
     add([...files.files].map((file) => ({ file })));
@@ -68,9 +73,29 @@ function sampleButton({ file, name }) {
   return button;
 }
 
+const isModelFile = (file) => /\.(safetensors|pt|ckpt|bin)$/i.test(file.name);
+
+/** Makes concepts of LoRA and embedding files, one after the other. */
+async function importFiles(files) {
+  for (const file of files) {
+    if (file.size > limits.max_upload_bytes) {
+      toast(`${file.name} is larger than the ${Math.floor(limits.max_upload_bytes / 1e6)} MB that the server takes.`, "error");
+      continue;
+    }
+    toast(`Reading ${file.name}…`);
+    try {
+      imported(await api.importFile(file));
+    } catch (error) {
+      complain(error);
+    }
+  }
+}
+
 function add(chosen) {
   const pictures = chosen.filter(({ file }) => file.type.startsWith("image/"));
-  if (pictures.length < chosen.length) toast("Only pictures can be used: PNG, JPEG or WebP.", "error");
+  const models = chosen.map(({ file }) => file).filter(isModelFile);
+  importFiles(models);
+  if (pictures.length + models.length < chosen.length) toast("Only pictures can be used (PNG, JPEG, WebP), and LoRA or embedding files (.safetensors).", "error");
   if (pictures.some((photo) => !photo.sample)) photos = photos.filter((photo) => !photo.sample);
   for (const photo of pictures) {
     if (photos.length === limits.max_photos) {

@@ -56,6 +56,14 @@ export function useConcept(concept) {
   else if (!replaceWord(before, word) && !prompt().value.includes(`<${word}`)) insertWord(concept);
 }
 
+/** Puts a LoRA's word behind the prompt, which keeps its subject. */
+export function addStyle(concept) {
+  const field = prompt();
+  if (field.value.includes(`<${concept.word}>`) || field.value.includes(`<${concept.word}:`)) return;
+  field.setSelectionRange(field.value.length, field.value.length);
+  insertWord(concept);
+}
+
 /** Writes <from> as <to> everywhere in the prompt, and tells whether there was any. */
 export function replaceWord(from, to) {
   const text = prompt().value;
