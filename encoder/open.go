@@ -17,9 +17,14 @@ import (
 type Layout func(unet op.Model, cfg Config) (*op.Layout, error)
 
 // Open makes the networks of a model folder run: the base model and, where the folder has one, its encoder; nil otherwise.
-// more are layers of the UNet, distinct, that offsets act on beside the encoder's targets. The caller closes both.
+// more are layers of the UNet, distinct, that offsets act on beside the encoder's targets. A nil layout leaves the folder's encoder closed.
+// The caller closes both.
 func Open(dir string, backend pipeline.Backend, layout Layout, more ...op.Target) (*pipeline.Model, *Encoder, error) {
-	component, err := openComponent(filepath.Join(dir, "encoder"))
+	var component *checkpoint.Component
+	var err error
+	if layout != nil {
+		component, err = openComponent(filepath.Join(dir, "encoder"))
+	}
 	if err != nil {
 		return nil, nil, err
 	}

@@ -76,6 +76,9 @@ func (f *conceptFiles) describe(file *conceptFile) string {
 	if n := len(c.Offsets); n > 0 {
 		s += fmt.Sprintf(", %d offsets", n)
 	}
+	if n := c.ImageTokens.Count; n > 0 {
+		s += fmt.Sprintf(", %d image tokens; prompts may name it, as <%s:0.8>", n, c.Word)
+	}
 	if len(c.LoRA) > 0 {
 		s += "; " + (&exchange.Adapter{LoRA: c.LoRA}).Describe(1)
 	}

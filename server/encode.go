@@ -26,7 +26,8 @@ func (encodeCommand) Help() string {
 	return `Examples:
 
   server encode photo.jpg
-  server encode a.png b.png c.png --word ann --class woman -o ann.safetensors`
+  server encode a.png b.png c.png --word ann --class woman -o ann.safetensors
+  server encode photo.jpg --model ~/models/stable-diffusion-v1-5 --ip-adapter ~/models/ip-adapter_sd15.safetensors`
 }
 
 // Run is called by kong.

@@ -19,7 +19,7 @@ import (
 )
 
 type inspectCommand struct {
-	Path   string `arg:"" help:"A model folder, a single-file checkpoint, a concept, a LoRA or an embedding." type:"path"`
+	Path   string `arg:"" help:"A model folder, a single-file checkpoint, a concept, a LoRA, an embedding or an IP-Adapter." type:"path"`
 	Model  string `help:"Model that a LoRA or an embedding is held against." placeholder:"DIR"`
 	Values bool   `help:"Read every number of a model too, and report weights that are not finite."`
 	JSON   bool   `name:"json" help:"Write JSON."`
@@ -106,6 +106,9 @@ func (c *inspectCommand) inspect() (*report, error) {
 	case c.Model != "":
 		return inspectAdapter(c.Path, c.Model)
 	}
+	if r := inspectImagePrompt(c.Path); r != nil {
+		return r, nil
+	}
 	if r, err := inspectWord(c.Path); r != nil || err != nil {
 		return r, err
 	}
@@ -119,9 +122,14 @@ func inspectConcept(path string) (*report, error) {
 	}
 	r := &report{Path: path, Kind: "concept", Details: []string{
 		fmt.Sprintf("<%s>, a %s, made by %s of %d photos", c.Word, c.Class, c.Method, c.Photos),
-		fmt.Sprintf("%d word vectors of width %d", c.WordEmbeddings.Vectors, c.WordEmbeddings.Width),
 		"for the base model " + c.BaseModel,
 	}}
+	if e := c.WordEmbeddings; e.Vectors > 0 {
+		r.Details = append(r.Details, fmt.Sprintf("%d word vectors of width %d", e.Vectors, e.Width))
+	}
+	if t := c.ImageTokens; t.Count > 0 {
+		r.Details = append(r.Details, fmt.Sprintf("%d image tokens of width %d, for the IP-Adapter %.12s", t.Count, t.Width, c.Encoder))
+	}
 	if len(c.LoRA) > 0 {
 		r.Details = append(r.Details, (&exchange.Adapter{LoRA: c.LoRA}).Describe(1))
 	}
@@ -130,7 +138,7 @@ func inspectConcept(path string) (*report, error) {
 			r.Details = append(r.Details, fmt.Sprintf("%d numbers of %s", n, what))
 		}
 	}
-	slices.Sort(r.Details[3:])
+	slices.Sort(r.Details[2:])
 	return r, nil
 }
 

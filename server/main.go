@@ -26,7 +26,7 @@ type cli struct {
 	Encode   encodeCommand   `cmd:"" help:"Turn 1 to 4 photos of one person into a concept file."`
 	Generate generateCommand `cmd:"" help:"Make pictures from a prompt and concept files."`
 	Export   exportCommand   `cmd:"" help:"Write a concept as LoRA, textual-inversion embedding or merged weights."`
-	Inspect  inspectCommand  `cmd:"" help:"Say what a model, checkpoint, concept, LoRA or embedding is, what it lacks and what it needs."`
+	Inspect  inspectCommand  `cmd:"" help:"Say what a model, checkpoint, concept, LoRA, embedding or IP-Adapter is, what it lacks and what it needs."`
 }
 
 func main() {

@@ -11,6 +11,7 @@ import (
 	"likeness/encoder"
 	"likeness/encoder/concept"
 	"likeness/encoder/exchange"
+	"likeness/encoder/imageprompt"
 	"likeness/models/backend/onnx"
 	"likeness/models/backend/ort"
 	"likeness/models/backend/trace"
@@ -27,8 +28,9 @@ type model struct {
 	*pipeline.Engine
 	*encoder.Intake
 	base     *pipeline.Model
-	encoder  *encoder.Encoder // nil: the folder has none
-	detector *ort.Session     // nil: none is installed
+	encoder  *encoder.Encoder     // nil: the folder has none, or an adapter is in its place
+	adapter  *imageprompt.Adapter // nil: none is named
+	detector *ort.Session         // nil: none is installed
 }
 
 // layers are those that offsets act on, by component.
@@ -89,11 +91,7 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 		}
 		backend.TextLayouts[component] = layout
 	}
-	var err error
-	m.base, m.encoder, err = encoder.Open(cfg.Model, backend, func(unet op.Model, settings encoder.Config) (*op.Layout, error) {
-		return trace.Layout(unet, settings.Rank, settings.IsTarget)
-	}, more[checkpoint.UNet]...)
-	if err != nil {
+	if err := m.openBase(cfg, backend, more[checkpoint.UNet]); err != nil {
 		return err
 	}
 	if err := m.openIntake(detectorFile, options); err != nil {
@@ -103,10 +101,29 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 	return nil
 }
 
+// openBase opens the base model with what makes concepts for it: the adapter, if one is named, or else the folder's own encoder.
+func (m *model) openBase(cfg config.Model, backend pipeline.Backend, more []op.Target) (err error) {
+	own := func(unet op.Model, settings encoder.Config) (*op.Layout, error) {
+		return trace.Layout(unet, settings.Rank, settings.IsTarget)
+	}
+	if cfg.IPAdapter != "" {
+		if m.adapter, err = imageprompt.Open(context.Background(), cfg.IPAdapter, cfg.ImageEncoder, backend); err != nil {
+			return err
+		}
+		backend.ImagePrompts, own = m.adapter.ImagePrompts(), nil
+	}
+	m.base, m.encoder, err = encoder.Open(cfg.Model, backend, own, more...)
+	return err
+}
+
 // openIntake prepares the reading of photos, with a face detector where one is installed.
 func (m *model) openIntake(detectorFile string, options ort.Options) error {
 	var settings encoder.IntakeConfig
-	if m.encoder != nil {
+	switch {
+	case m.adapter != nil:
+		m.Intake = encoder.NewIntake(encoder.IntakeConfig{Size: m.adapter.Size(), Whole: true})
+		return nil
+	case m.encoder != nil:
 		settings.Size = m.encoder.Config().ImageSize
 	}
 	if _, err := os.Stat(detectorFile); err == nil {
@@ -142,6 +159,9 @@ func (m *model) Close() error {
 	if m.encoder != nil {
 		errs = append(errs, m.encoder.Close())
 	}
+	if m.adapter != nil { // whose file the base reads
+		errs = append(errs, m.adapter.Close())
+	}
 	if m.detector != nil {
 		errs = append(errs, m.detector.Close())
 	}
@@ -150,6 +170,9 @@ func (m *model) Close() error {
 
 // Encode implements api.ConceptEncoder.
 func (m *model) Encode(ctx context.Context, photos []*encoder.Photo, word, class string) (*concept.Concept, error) {
+	if m.adapter != nil {
+		return m.adapter.Encode(ctx, photos, word, class, m.base.Fingerprint)
+	}
 	if m.encoder == nil {
 		return nil, api.ErrNoEncoder
 	}
@@ -167,6 +190,10 @@ func (m *model) Subject(c *concept.Concept, scale float64) (pipeline.Subject, er
 	}
 	if width := c.WordEmbeddings.Width; width != 0 && width != m.base.WordWidth() {
 		return s, &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> have width %d, the words of this model's text encoders together %d", c.Word, width, m.base.WordWidth())}
+	}
+	var err error
+	if s.ImageTokens, err = m.adapter.Tokens(c); err != nil {
+		return s, err
 	}
 	s.TextOffsets = map[string]pipeline.Packed{}
 	for component, deltas := range c.LoRA {
@@ -186,7 +213,6 @@ func (m *model) Subject(c *concept.Concept, scale float64) (pipeline.Subject, er
 	if m.encoder == nil {
 		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.Layout}
 	}
-	var err error
 	s.Layout = m.encoder.Layout()
 	s.Offsets, err = m.encoder.Expand(c)
 	return s, err
@@ -219,7 +245,10 @@ func (m *model) describe(folder string) (api.Model, error) {
 		ID: filepath.Base(path), BaseModel: m.base.Fingerprint, Width: d.Width, Height: d.Height, Steps: d.Steps, GuidanceScale: d.GuidanceScale,
 		Scheduler: d.Scheduler, Schedulers: scheduler.Names(), Class: "face", Fit: m.base.Fit,
 	}
-	if m.encoder != nil {
+	switch {
+	case m.adapter != nil:
+		info.Encoder = m.adapter.Version()
+	case m.encoder != nil:
 		info.Encoder = m.encoder.Version()
 	}
 	return info, nil

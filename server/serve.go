@@ -31,6 +31,7 @@ func (serveCommand) Help() string {
 	return `Examples:
 
   server --addr :80 --model ~/models/stable-diffusion-v1-5
+  server --model ~/models/stable-diffusion-v1-5 --ip-adapter ~/models/ip-adapter-plus_sd15.safetensors
   LIKENESS_STORE=redis://localhost:6379/0 server`
 }
 
@@ -74,6 +75,10 @@ func (c *serveCommand) Run(ctx context.Context) error {
 
 // logParts says what the model folder and the machine lack.
 func logParts(log *slog.Logger, m *model) {
+	if m.adapter != nil {
+		log.Info("photos are read whole, as the adapter does", "adapter", m.adapter.Kind())
+		return
+	}
 	if m.encoder == nil {
 		log.Warn("the model folder has no encoder: no concepts can be made")
 	}

@@ -59,12 +59,7 @@ func Open(ctx context.Context, path, imageEncoder string, backend pipeline.Backe
 }
 
 func (a *Adapter) open(ctx context.Context, path, imageEncoder string) (err error) {
-	shapes := map[string][]int{}
-	for _, name := range a.file.ImageProj.Names() {
-		info, _ := a.file.ImageProj.Info(name)
-		shapes[name] = info.Shape
-	}
-	if a.cfg, err = ipadapter.ReadConfig(shapes); err != nil {
+	if a.cfg, err = ReadConfig(a.file); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if err := a.openEncoder(path, imageEncoder); err != nil {
@@ -88,6 +83,16 @@ func (a *Adapter) open(ctx context.Context, path, imageEncoder string) (err erro
 		a.blank = blank.F32
 	}
 	return nil
+}
+
+// ReadConfig tells what an adapter is by the shapes of its projection; one that cannot be used is an error that says why.
+func ReadConfig(file *checkpoint.Adapter) (ipadapter.Config, error) {
+	shapes := map[string][]int{}
+	for _, name := range file.ImageProj.Names() {
+		info, _ := file.ImageProj.Info(name)
+		shapes[name] = info.Shape
+	}
+	return ipadapter.ReadConfig(shapes)
 }
 
 // openEncoder opens the image encoder and holds the adapter against it.

@@ -12,6 +12,7 @@ import (
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
+	"likeness/encoder/imageprompt"
 	"likeness/models/pipeline"
 	"likeness/server/store"
 )
@@ -49,6 +50,7 @@ func problemOf(err error) *problem {
 		scale   *concept.ScaleError
 		request *pipeline.InvalidError
 		foreign *encoder.OtherBaseError
+		adapter *imageprompt.OtherAdapterError
 		damaged *store.DamagedError
 		full    *fullError
 	)
@@ -69,6 +71,8 @@ func problemOf(err error) *problem {
 		return requestProblem(request)
 	case errors.As(err, &foreign):
 		return &problem{http.StatusUnprocessableEntity, "concept_of_another_model", "prompt", foreign.Error()}
+	case errors.As(err, &adapter):
+		return &problem{http.StatusUnprocessableEntity, "concept_of_another_model", "prompt", adapter.Error()}
 	case errors.Is(err, ErrNoEncoder):
 		return &problem{http.StatusNotImplemented, "no_encoder", "", err.Error()}
 	case errors.Is(err, pipeline.ErrBusy):
