@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"likeness/models/op"
@@ -34,6 +35,7 @@ type Engine struct {
 	queue    *queue
 	slots    chan struct{} // one taken by each unfinished picture
 	decoding chan struct{} // taken by the one decoding now
+	peaks    sync.Map      // of the UNet's turns, by rows, height and width
 
 	ctx     context.Context // ends at Close
 	close   context.CancelFunc
@@ -50,6 +52,7 @@ func NewEngine(m *Model, cfg EngineConfig) *Engine {
 		model: m, cfg: cfg, texts: newCache(cfg.TextCache), given: newCache(givenCache), queue: newQueue(),
 		slots: make(chan struct{}, cfg.MaxQueued), decoding: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
+	e.queue.room = e.hasRoom
 	e.ctx, e.close = context.WithCancel(context.Background())
 	go e.loop()
 	return e
@@ -69,7 +72,7 @@ func (e *Engine) Model() *Model { return e.model }
 // preview that would come late is left out. The error is an *InvalidError if the request is at fault, ErrBusy, ErrClosed
 // or ctx's own.
 func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (*Result, error) {
-	if err := r.complete(e.model); err != nil {
+	if err := e.prepare(&r); err != nil {
 		return nil, err
 	}
 	if e.model.networks.backend.LowMemory {
@@ -109,6 +112,17 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 		Steps:   s.counts,
 		Timings: Timings{Text: encoded.Sub(start), Denoise: denoised.Sub(encoded), Decode: time.Since(denoised)},
 	}, nil
+}
+
+// Check is the error that Generate would answer with before it does anything, an *InvalidError where the request is at fault.
+func (e *Engine) Check(r Request) error { return e.prepare(&r) }
+
+// prepare completes and checks a request.
+func (e *Engine) prepare(r *Request) error {
+	if err := r.complete(e.model); err != nil {
+		return err
+	}
+	return e.admit(*r)
 }
 
 // conditions returns the text of each row that a sample of r takes up, both of one length, and how many tokens of the prompt did not fit.

@@ -31,6 +31,11 @@ type Backend struct {
 	LowMemory bool
 	// Check says what keeps Network from making the model run, without opening it; low memory asks it when the model is opened. Nil: nothing.
 	Check func(name string, model op.Model, weights *checkpoint.Component) error
+	// Free is the bytes of memory that are left, Weights those that a model's weights take, Peak what a run takes beside them. A model or a
+	// picture that cannot fit is refused before anything is opened or begun. Nil: everything is tried.
+	Free    func() int64
+	Weights func(model op.Model) (int64, error)
+	Peak    Peak
 	// Layout says which layers of the UNet offsets act on. Nil: subjects bring words alone.
 	Layout func(unet op.Model) (*op.Layout, error)
 	// TextLayouts says which layers of the text encoders offsets act on, by component. Those it does not name take none.
@@ -87,9 +92,12 @@ func Open(dir string, b Backend) (*Model, error) {
 		}
 	}
 	m.addNetworks(dir)
+	if err := m.checkWeights(dir); err != nil {
+		return nil, err
+	}
 	var errs []error
 	for _, n := range m.networks.all {
-		if n != m.unet.whole && n != m.unet.shallow && n != m.encoder {
+		if m.opens(n) {
 			errs = append(errs, n.prepare())
 		}
 	}

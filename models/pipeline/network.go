@@ -25,6 +25,8 @@ type networks struct {
 type group struct {
 	*networks
 	beside map[string]*checkpoint.Component // weights that its networks read beside their component's own
+
+	weights, held int64 // bytes of its largest network's weights, and of the largest run there was while it is open
 }
 
 // network is one component's network, opened when it is first needed.
@@ -87,6 +89,7 @@ func (g *group) leave() error {
 			errs = append(errs, n.close())
 		}
 	}
+	g.held = 0
 	close(g.left)
 	g.left = make(chan struct{})
 	return errors.Join(errs...)

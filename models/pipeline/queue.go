@@ -8,9 +8,10 @@ import (
 // queue holds the running samples and decides whose turn it is.
 type queue struct {
 	mu      sync.Mutex
-	samples []*sample      // in order of arrival
-	served  map[string]int // work done for each owner that has samples, in latents
-	wake    chan struct{}  // holds a value after an arrival
+	samples []*sample                  // in order of arrival
+	served  map[string]int             // work done for each owner that has samples, in latents
+	wake    chan struct{}              // holds a value after an arrival
+	room    func(batch []*sample) bool // whether so many, over one, fit into memory; nil: yes
 }
 
 func newQueue() *queue {
@@ -64,7 +65,7 @@ func (q *queue) pick(most int) []*sample {
 				next = s
 			}
 		}
-		if next == nil {
+		if next == nil || len(batch) > 0 && q.room != nil && !q.room(append(slices.Clone(batch), next)) {
 			break
 		}
 		q.served[next.owner] += next.rows() * next.h * next.w
