@@ -179,8 +179,11 @@ func (e *MismatchError) Error() string {
 	return b.String()
 }
 
+// positionIDs ends the name of a buffer of CLIP's that old files carry and nobody reads.
+const positionIDs = "embeddings.position_ids"
+
 // Check compares the weights with a manifest, whole, without reading one: it returns nil or a *MismatchError.
-// CLIP's position_ids, a buffer that old files carry, may be there.
+// positionIDs may be there.
 func (c *Component) Check(manifest []Weight) error {
 	e := &MismatchError{Path: c.path}
 	wanted := map[string]bool{}
@@ -198,7 +201,7 @@ func (c *Component) Check(manifest []Weight) error {
 		}
 	}
 	for _, name := range c.Names() {
-		if !wanted[name] && !strings.HasSuffix(name, "embeddings.position_ids") {
+		if !wanted[name] && !strings.HasSuffix(name, positionIDs) {
 			info, _ := c.Info(name)
 			e.Unexpected = append(e.Unexpected, fmt.Sprintf("%s %v", name, info.Shape))
 		}

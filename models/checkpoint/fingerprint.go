@@ -10,12 +10,19 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"likeness/models/safetensors"
 )
 
-const sampleBytes = 64 // hashed at the start, middle and end of every weight
+// Hashed at the start, middle and end of every weight.
+const (
+	sampleBytes  = 64
+	sampleValues = 16
+)
 
-// Fingerprint identifies what a concept is made for: text encoders, tokenizers and UNet. Exchanging the VAE, the
-// scheduler or a file's layout leaves it as it is; any training of the networks changes it.
+// Fingerprint identifies what a concept is made for: text encoders, tokenizers and UNet. Exchanging the VAE, the scheduler or the
+// layout of the files leaves it as it is, and so does the precision: a single file, its diffusers folder, and the folder's float16 variant
+// have one fingerprint. Any training of the networks changes it.
 func (f *Folder) Fingerprint() (string, error) {
 	h := sha256.New()
 	for _, name := range []string{TextEncoder, TextEncoder2, UNet} {
@@ -26,7 +33,7 @@ func (f *Folder) Fingerprint() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if err := c.hash(h); err != nil {
+		if err := c.hashValues(h); err != nil {
 			return "", err
 		}
 	}
@@ -65,6 +72,35 @@ func (c *Component) hash(h hash.Hash) error {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
 	field(h, "config", config)
+	return c.eachFile(func(file io.ReaderAt, info Info) error {
+		samples, err := sample(file, info, sampleBytes)
+		field(h, fmt.Sprintf("%s %s %v", info.Name, info.DType, info.Shape), samples)
+		return err
+	})
+}
+
+// hashValues hashes samples of the weights' values as float16, under their names.
+func (c *Component) hashValues(h hash.Hash) error {
+	field(h, "weights of", []byte(filepath.Base(c.path)))
+	return c.eachFile(func(file io.ReaderAt, info Info) error {
+		if !isFloat(info.DType) || strings.HasSuffix(info.Name, positionIDs) {
+			return nil
+		}
+		samples, err := sample(file, info, sampleValues*int64(info.DType.Size()))
+		if err != nil {
+			return err
+		}
+		values, err := safetensors.Tensor{DType: info.DType, Shape: []int{len(samples) / info.DType.Size()}, Data: samples}.Float32()
+		if err != nil {
+			return err
+		}
+		field(h, fmt.Sprintf("%s %v", info.Name, info.Shape), safetensors.F16(values, len(values)).Data)
+		return nil
+	})
+}
+
+// eachFile calls visit with every weight, in order of their names, and the file it is in.
+func (c *Component) eachFile(visit func(file io.ReaderAt, info Info) error) error {
 	files := map[string]*os.File{}
 	defer func() {
 		for _, file := range files {
@@ -75,16 +111,15 @@ func (c *Component) hash(h hash.Hash) error {
 		info, _ := c.Info(name)
 		file := files[info.Path]
 		if file == nil {
+			var err error
 			if file, err = os.Open(info.Path); err != nil {
 				return err
 			}
 			files[info.Path] = file
 		}
-		samples, err := sample(file, info)
-		if err != nil {
+		if err := visit(file, info); err != nil {
 			return fmt.Errorf("%s: weight %q: %w", info.Path, name, err)
 		}
-		field(h, fmt.Sprintf("%s %s %v", name, info.DType, info.Shape), samples)
 	}
 	return nil
 }
@@ -112,8 +147,9 @@ func canonical(config json.RawMessage) ([]byte, error) {
 	return json.Marshal(fields)
 }
 
-func sample(file io.ReaderAt, info Info) ([]byte, error) {
-	if info.Length <= 3*sampleBytes {
+// sample reads the weight's bytes, or of many some, length at the start, in the middle and at the end.
+func sample(file io.ReaderAt, info Info, length int64) ([]byte, error) {
+	if info.Length <= 3*length {
 		p := make([]byte, info.Length)
 		_, err := file.ReadAt(p, info.Offset)
 		if info.Length == 0 || err == io.EOF {
@@ -121,9 +157,11 @@ func sample(file io.ReaderAt, info Info) ([]byte, error) {
 		}
 		return p, err
 	}
-	p := make([]byte, 3*sampleBytes)
-	for i, at := range []int64{0, info.Length/2 - sampleBytes/2, info.Length - sampleBytes} {
-		if _, err := file.ReadAt(p[i*sampleBytes:(i+1)*sampleBytes], info.Offset+at); err != nil && err != io.EOF {
+	size := int64(info.DType.Size())
+	middle := info.Length/size/2*size - length/2
+	p := make([]byte, 3*length)
+	for i, at := range []int64{0, middle, info.Length - length} {
+		if _, err := file.ReadAt(p[int64(i)*length:int64(i+1)*length], info.Offset+at); err != nil && err != io.EOF {
 			return nil, err
 		}
 	}
