@@ -27,7 +27,12 @@ import (
 // serveFiles is serve with the exchange of files, and returns the model too.
 func serveFiles(t *testing.T, folder string) (string, *served) {
 	t.Helper()
-	m, err := openServed(config.Model{Model: folder, Threads: 1}, 64)
+	return serveModel(t, config.Model{Model: folder, Threads: 1})
+}
+
+func serveModel(t *testing.T, cfg config.Model) (string, *served) {
+	t.Helper()
+	m, err := openServed(cfg, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +42,7 @@ func serveFiles(t *testing.T, folder string) (string, *served) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { concepts.Close() })
-	info, err := m.current.describe(folder)
+	info, err := m.current.describe(cfg.Model)
 	if err != nil {
 		t.Fatal(err)
 	}
