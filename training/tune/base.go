@@ -1,0 +1,160 @@
+//go:build torch
+
+package tune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"likeness/encoder"
+	"likeness/models/backend/torch"
+	"likeness/models/backend/trace"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/tokenizer"
+	"likeness/models/unet"
+	"likeness/training/base"
+)
+
+// Base is an open model folder that concepts are tuned on. It serves one tuning at a time.
+type Base struct {
+	*base.Frozen
+	engine      *torch.Engine
+	dir         string
+	fingerprint string
+	tokenizer   *tokenizer.Tokenizer
+	encoder     *encoder.Encoder // nil: the folder has none
+}
+
+// Open reads a model folder to the engine. The caller closes the Base.
+func Open(engine *torch.Engine, dir string) (*Base, error) {
+	folder, err := checkpoint.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	b := &Base{engine: engine, dir: dir}
+	if b.fingerprint, err = folder.Fingerprint(); err != nil {
+		return nil, err
+	}
+	words, err := folder.Component(checkpoint.Tokenizer)
+	if err != nil {
+		return nil, err
+	}
+	if b.tokenizer, err = tokenizer.Open(words.Path()); err != nil {
+		return nil, err
+	}
+	if b.Frozen, err = base.OpenFrozen(engine, folder); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(b.check(), b.openEncoder()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), b.Close())
+	}
+	return b, nil
+}
+
+// check refuses what the losses here do not know.
+func (b *Base) check() error {
+	switch u := b.UNet; {
+	case u.PooledWidth() > 0:
+		return errors.New("the UNet reads pooled text, as SDXL's does: concepts of it cannot be tuned yet")
+	case u.TimeCondProjDim > 0:
+		return errors.New("the UNet reads the guidance scale, as a distilled one does: tune on the model that it was distilled from")
+	case u.InChannels != u.OutChannels:
+		return errors.New("the UNet repaints pictures: tune on the model without inpainting")
+	case u.SampleSize[0] != u.SampleSize[1] || u.SampleSize[0] < 1:
+		return fmt.Errorf("unet: sample_size %v: must be one positive number", u.SampleSize)
+	}
+	return nil
+}
+
+func (b *Base) openEncoder() error {
+	dir := filepath.Join(b.dir, "encoder")
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil
+	}
+	component, err := checkpoint.OpenComponent(dir)
+	if err != nil {
+		return err
+	}
+	defer component.Close()
+	cfg, err := encoder.ParseConfig(component.Config())
+	if err != nil {
+		return fmt.Errorf("%s: %w", component.Path(), err)
+	}
+	layout, err := trace.Layout(unet.New(b.UNet, nil), cfg.Rank, cfg.IsTarget)
+	if err != nil {
+		return err
+	}
+	weights, err := base.Freeze(b.engine, component, "")
+	if err != nil {
+		return err
+	}
+	b.encoder, err = encoder.New(component, network{b.engine, encoder.Network(cfg, layout), weights}, layout, b.fingerprint)
+	return err
+}
+
+// network runs a model on libtorch.
+type network struct {
+	engine  *torch.Engine
+	model   op.Model
+	weights *torch.Params
+}
+
+func (n network) Run(_ context.Context, inputs map[string]op.Array) (map[string]op.Array, error) {
+	return n.engine.Run(n.model, inputs, n.weights)
+}
+
+func (n network) Close() error {
+	n.weights.Free()
+	return nil
+}
+
+// Side is the side in pixels of the pictures that the model draws.
+func (b *Base) Side() int { return b.UNet.SampleSize[0] * b.Architecture.VAE.Factor() }
+
+// Seen is the side in pixels of the photos that the encoder reads; 0 without one.
+func (b *Base) Seen() int {
+	if b.encoder == nil {
+		return 0
+	}
+	return b.encoder.Config().ImageSize
+}
+
+// attention are the layers of Stable Diffusion's UNet that LoRA changes by default.
+var attention = []string{"to_q", "to_k", "to_v", "to_out.0"}
+
+// targets lists the layers in the UNet's blocks whose paths end in one of ends; none are the encoder's or, without one, all of attention.
+func (b *Base) targets(ends []string) ([]op.Target, error) {
+	if len(ends) == 0 && b.encoder != nil {
+		return b.encoder.Layout().Targets(), nil
+	}
+	if len(ends) == 0 {
+		ends = attention
+	}
+	layout, err := trace.Layout(unet.New(b.UNet, nil), 1, func(path string) bool {
+		return strings.Contains(path, "_block") && slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(path, "."+end) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("targets %q: %w", ends, err)
+	}
+	return layout.Targets(), nil
+}
+
+// Close gives the memory back.
+func (b *Base) Close() error {
+	for _, p := range append(b.UNetAndText, b.VAE) {
+		p.Free()
+	}
+	if b.encoder != nil {
+		return b.encoder.Close()
+	}
+	return nil
+}

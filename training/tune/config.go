@@ -1,0 +1,98 @@
+// Package tune learns one concept from a few photos by gradient, on a base model that stays as it is. Whatever the method, what comes
+// out is a concept: inputs of a run, never weights.
+package tune
+
+import (
+	"errors"
+	"fmt"
+	"image"
+	"slices"
+	"strings"
+	"time"
+
+	"likeness/encoder/concept"
+)
+
+// Config says what is learned and for how long. A zero number or list takes the method's own, as Methods tells them.
+type Config struct {
+	Method string
+	Word   string // the placeholder, written <word> in prompts
+	Class  string // the noun it is an instance of
+
+	Steps      int     // of the optimizer
+	LR         float64 // peak learning rate; of vectors and of layers where the method moves both
+	Batch      int     // samples that are computed together
+	Accumulate int     // batches in a step; 0: 1
+	Seed       uint64  // of everything that is random
+
+	Rank    int      // of the layers' changes that start at zero
+	Alpha   float64  // the changes count alpha/rank times; 0: as much as the rank
+	Targets []string // ends of the paths of the UNet's layers that are changed; none: the encoder's or, without one, all of attention
+	Vectors int      // vectors of the word
+	Init    string   // the noun that the word starts as; empty: the class
+
+	Captions    []string // what the photos show, with {} for the subject; none: Captions of portraits
+	SampleEvery int      // steps between sample pictures; 0: none
+	Run         string   `json:"-"` // folder to resume from; empty: the run cannot be resumed
+}
+
+// Event tells of a finished step.
+type Event struct {
+	Step, Steps int
+	Loss        float64       // of the step
+	HeldOut     float64       // the loss on noise that is never trained on, as last measured
+	Best        int           // the step with the lowest HeldOut so far
+	Left        time.Duration // until the last step
+	PerSecond   float64       // steps a second
+	Sample      image.Image   // nil on most steps
+}
+
+// Result is what was learned.
+type Result struct {
+	Concept     *concept.Concept
+	Best        int     // the step it is of: the one with the lowest loss on held-out noise
+	Steps       int     // that were taken
+	First, Last float64 // the loss on held-out noise before the first step and at the best
+	Elapsed     time.Duration
+	Interrupted bool // before the last step; the run can be resumed
+}
+
+// DivergedError is a training whose loss is no number any more. What was best before is not lost.
+type DivergedError struct {
+	Step int
+	Loss float64
+}
+
+func (e *DivergedError) Error() string {
+	return fmt.Sprintf("step %d: the loss is %g: what was best before is kept; a lower learning rate may go further", e.Step, e.Loss)
+}
+
+// check returns all that is wrong with a configuration whose defaults are filled in.
+func (c Config) check() error {
+	var errs []error
+	add := func(wrong bool, format string, args ...any) {
+		if wrong {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	if err := concept.ValidWord(c.Word); err != nil {
+		errs = append(errs, err)
+	}
+	add(strings.TrimSpace(c.Class) == "", "class: needs the noun that the word is an instance of, such as face")
+	add(c.Steps < 1, "steps %d: must be at least 1", c.Steps)
+	add(c.Batch < 1 || c.Accumulate < 1, "batch %d and accumulate %d: must be at least 1", c.Batch, c.Accumulate)
+	add(!(c.LR > 0), "learning rate %g: must be positive", c.LR)
+	add(c.Rank < 0 || c.Rank > maxRank, "rank %d: must be from 0 to %d", c.Rank, maxRank)
+	add(!(c.Alpha >= 0), "alpha %g: must not be negative", c.Alpha)
+	add(c.Vectors < 0 || c.Vectors > maxVectors, "vectors %d: must be from 0 to %d", c.Vectors, maxVectors)
+	add(c.SampleEvery < 0, "steps between samples %d: must not be negative", c.SampleEvery)
+	add(slices.ContainsFunc(c.Captions, func(s string) bool { return !strings.Contains(s, subjectPlace) }),
+		"captions %q: each needs %s where the subject stands", c.Captions, subjectPlace)
+	return errors.Join(errs...)
+}
+
+// Bounds of what can be asked for.
+const (
+	maxRank    = 256
+	maxVectors = 16
+)

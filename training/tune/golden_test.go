@@ -1,0 +1,224 @@
+//go:build torch
+
+package tune
+
+import (
+	"encoding/json"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"likeness/models/backend/torch"
+	"likeness/models/op"
+	"likeness/models/safetensors"
+	"likeness/models/scheduler"
+)
+
+const tinySD = "../../models/pipeline/testdata/tiny-sd"
+
+// golden is a file of scripts/golden/tune.py: twenty steps of a method in PyTorch.
+type golden struct {
+	*safetensors.File
+	Class      string  `json:"cls"`
+	Init       string  `json:"init"`
+	Vectors    int     `json:"vectors"`
+	Rank       int     `json:"rank"`
+	Alpha      float64 `json:"alpha"`
+	LR         float64 `json:"lr"`
+	WordLR     float64 `json:"word_lr"`
+	Decay      float64 `json:"decay"`
+	Pull       float64 `json:"pull"`
+	Batch      int     `json:"batch"`
+	Accumulate int     `json:"accumulate"`
+	Prediction string  `json:"prediction"`
+	Caption    string  `json:"caption"`
+}
+
+func openGolden(t *testing.T, name string) *golden {
+	t.Helper()
+	f, err := safetensors.Open(filepath.Join("testdata", name+".safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	g := &golden{File: f}
+	if err := json.Unmarshal([]byte(f.Metadata()["case"]), g); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func (g *golden) array(t *testing.T, name string) op.Array {
+	t.Helper()
+	values, dims, err := g.Float32(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return op.Floats(values, dims...)
+}
+
+// part are the tensors behind a prefix.
+func (g *golden) part(t *testing.T, prefix string) map[string]op.Array {
+	t.Helper()
+	all := map[string]op.Array{}
+	for _, name := range g.Names() {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			all[rest] = g.array(t, name)
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("no tensors of %s", prefix)
+	}
+	return all
+}
+
+// run is the method at its golden first values.
+func (g *golden) run(t *testing.T, b *Base, method string) *run {
+	t.Helper()
+	b.Scheduler.PredictionType, b.Scheduler.RescaleBetasZeroSNR = g.Prediction, g.Prediction == scheduler.VPrediction
+	start := g.part(t, "start:")
+	l := &learner{vectors: start[vectorsName].F32, layers: map[string]delta{}, gain: 1, rate: g.LR, wordRate: g.WordLR, decay: g.Decay, pull: g.Pull}
+	if g.Rank > 0 {
+		l.gain = g.Alpha / float64(g.Rank)
+	}
+	for name, up := range start {
+		if path, ok := strings.CutSuffix(name, ".up"); ok {
+			down := start[path+".down"]
+			l.layers[strings.TrimPrefix(path, layersPart+"/")] = delta{down.Dims[1], up.Dims[1], up.Dims[0], down.F32, up.F32}
+		}
+	}
+	cfg := Config{Method: method, Word: "me", Class: g.Class, Steps: goldenSteps, Batch: g.Batch, Accumulate: g.Accumulate, Captions: []string{g.Caption}}
+	task := &task{base: b, cfg: cfg, learner: l}
+	if err := task.encodeCaptions(); err != nil {
+		t.Fatal(err)
+	}
+	ids, slots := g.array(t, "input_ids"), task.captions[0].slots
+	for i, id := range task.captions[0].ids {
+		if int64(ids.F32[i]) != id {
+			t.Fatalf("token %d is %d, want %v", i, id, ids.F32)
+		}
+	}
+	if g.Vectors > 0 && !slices.Equal(slots, g.array(t, "slots").F32) {
+		t.Fatalf("slots %v", slots)
+	}
+	r, err := newRun(task, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.close() })
+	return r
+}
+
+const goldenSteps = 20
+
+// inputs are those of batch k of a step.
+func (g *golden) inputs(t *testing.T, r *run, step, k int) map[string]op.Array {
+	t.Helper()
+	latents, masks, noise, timesteps := g.array(t, "latents"), g.array(t, "masks"), g.array(t, "noise"), g.array(t, "timesteps")
+	size, places, rows := op.Size(latents.Dims[1:]), op.Size(masks.Dims[1:]), noise.Dims[1]
+	b := newBatch(r.base.Scheduler, append([]int{g.Batch}, latents.Dims[1:]...))
+	for i := range g.Batch {
+		row := k*g.Batch + i
+		example, at := row%latents.Dims[0], step*rows+row
+		b.put(i, latents.F32[example*size:][:size], noise.F32[at*size:][:size], masks.F32[example*places:][:places], int(timesteps.F32[at]))
+	}
+	inputs := b.inputs()
+	r.caption(inputs, make([]int, g.Batch))
+	return inputs
+}
+
+// Every method's losses, gradients and numbers are PyTorch's, over twenty steps from the same numbers on the same noise.
+func TestMethodsAgainstPyTorch(t *testing.T) {
+	engine := newEngine(t)
+	for _, method := range []string{"lora", "textual-inversion", "quick"} {
+		t.Run(method, func(t *testing.T) {
+			g, b := openGolden(t, method), openBase(t, engine, tinySD)
+			r := g.run(t, b, method)
+			losses := g.array(t, "loss").F32
+			for r.step = range goldenSteps {
+				loss := 0.0
+				for k := range g.Accumulate {
+					part, err := r.learn(g.inputs(t, r, r.step, k))
+					if err != nil {
+						t.Fatal(err)
+					}
+					loss += part
+				}
+				want, tolerance := float64(losses[r.step]), 0.01
+				if r.step == 0 {
+					tolerance = 1e-5
+					compareGradients(t, g, r)
+				}
+				if math.Abs(loss-want) > tolerance*want {
+					t.Errorf("step %d: the loss is %.7f, PyTorch's %.7f", r.step, loss, want)
+				}
+				if err := r.move(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			numbers, err := r.numbers()
+			if err != nil {
+				t.Fatal(err)
+			}
+			start := g.part(t, "start:")
+			for name, want := range g.part(t, "end:") {
+				moved := distance(want.F32, start[name].F32)
+				if d := distance(numbers[name].F32, want.F32); d > 0.01*moved || moved == 0 {
+					t.Errorf("%s ends %g from PyTorch's, which moved by %g", name, d, moved)
+				}
+			}
+		})
+	}
+}
+
+func compareGradients(t *testing.T, g *golden, r *run) {
+	t.Helper()
+	want := g.part(t, "grad:")
+	for _, group := range r.groups {
+		gradients, err := group.params.Gradients()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, got := range gradients {
+			length := distance(want[name].F32, make([]float32, len(got.F32)))
+			if d := distance(got.F32, want[name].F32); d > 1e-3*length {
+				t.Errorf("gradient of %s is %g from PyTorch's, whose length is %g", name, d, length)
+			}
+			delete(want, name)
+		}
+	}
+	for name := range want {
+		t.Errorf("no gradient of %s", name)
+	}
+}
+
+// distance is the length of a - b.
+func distance(a, b []float32) float64 {
+	sum := 0.0
+	for i := range b {
+		sum += math.Pow(float64(a[i])-float64(b[i]), 2)
+	}
+	return math.Sqrt(sum)
+}
+
+func newEngine(t *testing.T) *torch.Engine {
+	t.Helper()
+	e, err := torch.New(torch.Config{Threads: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(e.Close)
+	return e
+}
+
+func openBase(t *testing.T, engine *torch.Engine, dir string) *Base {
+	t.Helper()
+	b, err := Open(engine, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}

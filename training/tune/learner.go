@@ -1,0 +1,148 @@
+//go:build torch
+
+package tune
+
+import (
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"likeness/models/op"
+)
+
+// learner is what a method moves, at its first values, and how it acts on the networks.
+type learner struct {
+	vectors  []float32        // [n, text width], differences to the class noun; nil: the subject is the noun itself
+	layers   map[string]delta // changes of the UNet's layers
+	gain     float64          // what the layers' changes are multiplied with: alpha/rank
+	rate     float64          // learning rate of the layers
+	wordRate float64          // and of the vectors
+	decay    float64          // of the weights, as AdamW has it
+	pull     float64          // weight of the mean squared distance from the first values
+
+	nouns   []float32 // [n, text width] of the class; nil: the vectors may become as long as they like
+	longest float64   // a word, noun and vector, is never longer
+}
+
+// delta is a change of one linear layer: y += (x · downᵀ) · up.
+type delta struct {
+	in, out, rank int
+	down          []float32 // [rank, in]
+	up            []float32 // [rank, out]
+}
+
+// beside is a delta with the rows of both.
+func (d delta) beside(o delta) delta {
+	return delta{o.in, o.out, d.rank + o.rank, slices.Concat(d.down, o.down), slices.Concat(d.up, o.up)}
+}
+
+// freshLayers are changes that change nothing yet: down is uniform within 1/√in, as Kaiming's and kohya's, up is zero.
+func freshLayers(targets []op.Target, rank int, seed uint64) map[string]delta {
+	r := rand.New(rand.NewPCG(seed, 0x6c6f7261))
+	layers := map[string]delta{}
+	for _, t := range targets {
+		d := delta{t.In, t.Out, rank, make([]float32, rank*t.In), make([]float32, rank*t.Out)}
+		for i := range d.down {
+			d.down[i] = float32((2*r.Float64() - 1) / math.Sqrt(float64(t.In)))
+		}
+		layers[t.Path] = d
+	}
+	return layers
+}
+
+// Prefixes of the names of what is learned, and of the first values.
+const (
+	wordsPart  = "words"
+	layersPart = "layers"
+	startPart  = "start/"
+
+	vectorsName = wordsPart + "/vectors"
+)
+
+// numbers are the first values of what is learned, by name.
+func (l *learner) numbers(textWidth int) map[string]op.Array {
+	all := map[string]op.Array{}
+	if n := len(l.vectors) / textWidth; n > 0 {
+		all[vectorsName] = op.Floats(l.vectors, n, textWidth)
+	}
+	for path, d := range l.layers {
+		all[layersPart+"/"+path+".down"] = op.Floats(d.down, d.rank, d.in)
+		all[layersPart+"/"+path+".up"] = op.Floats(d.up, d.rank, d.out)
+	}
+	return all
+}
+
+// learned puts numbers in the place of the first values; the gain is in the layers' up halves then.
+func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layers map[string]delta) {
+	layers = map[string]delta{}
+	for path, d := range l.layers {
+		d.down = numbers[layersPart+"/"+path+".down"].F32
+		d.up = slices.Clone(numbers[layersPart+"/"+path+".up"].F32)
+		for i := range d.up {
+			d.up[i] *= float32(l.gain)
+		}
+		layers[path] = d
+	}
+	return numbers[vectorsName].F32, layers
+}
+
+// deltas are the layers' changes in a graph.
+func (l *learner) deltas(s op.Scope) op.Deltas {
+	if len(l.layers) == 0 {
+		return nil
+	}
+	s = s.Component(layersPart)
+	return func(path string, in, out int) (down, up op.Tensor, ok bool) {
+		d, ok := l.layers[path]
+		if !ok {
+			return op.Tensor{}, op.Tensor{}, false
+		}
+		up = s.At(path).Weight("up", d.rank, out)
+		if l.gain != 1 {
+			up = up.Scale(l.gain)
+		}
+		return s.At(path).Weight("down", d.rank, in).Transpose(1, 0), up, true
+	}
+}
+
+// distance is the mean squared distance [1] of all that is learned from the first values.
+func (l *learner) distance(s op.Scope, textWidth int) op.Tensor {
+	numbers := l.numbers(textWidth)
+	total := 0
+	for _, a := range numbers {
+		total += len(a.F32)
+	}
+	var sum op.Tensor
+	for _, name := range slices.Sorted(maps.Keys(numbers)) {
+		dims := numbers[name].Dims
+		component, path, _ := strings.Cut(name, "/")
+		moved := s.Component(component).Weight(path, dims...).Sub(s.Component(startPart + component).Weight(path, dims...))
+		part := moved.Mul(moved).Mean(0, 1).Reshape(1).Scale(float64(op.Size(dims)) / float64(total))
+		if sum.Ok() {
+			part = sum.Add(part)
+		}
+		sum = part
+	}
+	return sum
+}
+
+// shorten keeps words from becoming longer than the longest of the vocabulary: such words drown the prompt around them. It tells whether
+// it changed vectors.
+func (l *learner) shorten(vectors []float32, width int) bool {
+	changed := false
+	for i := 0; i < len(l.nouns); i += width {
+		square := 0.0
+		for j := i; j < i+width; j++ {
+			square += math.Pow(float64(vectors[j]+l.nouns[j]), 2)
+		}
+		if length := math.Sqrt(square); length > l.longest {
+			changed = true
+			for j := i; j < i+width; j++ {
+				vectors[j] = float32(float64(vectors[j]+l.nouns[j])*l.longest/length) - l.nouns[j]
+			}
+		}
+	}
+	return changed
+}

@@ -1,0 +1,114 @@
+//go:build torch
+
+package tune
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+)
+
+// Method is one way to learn a concept.
+type Method struct {
+	Name     string
+	Help     string
+	Defaults Config // what zero fields of a configuration take
+
+	patience int // measurements of the held-out loss without a gain that end the run early; 0: it takes all steps
+	start    func(ctx context.Context, b *Base, cfg Config, photos []Photo) (*learner, error)
+}
+
+// Methods are all there are.
+var Methods = []Method{quick, lora, textualInversion}
+
+// find returns a method by its name.
+func find(name string) (Method, error) {
+	var names []string
+	for _, m := range Methods {
+		if m.Name == name {
+			return m, nil
+		}
+		names = append(names, m.Name)
+	}
+	return Method{}, fmt.Errorf("method %q: known are %s", name, strings.Join(names, ", "))
+}
+
+// complete fills in the method's defaults.
+func (m Method) complete(c Config) Config {
+	d := m.Defaults
+	c.Steps, c.LR, c.Batch = cmp.Or(c.Steps, d.Steps), cmp.Or(c.LR, d.LR), cmp.Or(c.Batch, d.Batch)
+	c.Accumulate, c.Rank, c.Vectors = cmp.Or(c.Accumulate, 1), cmp.Or(c.Rank, d.Rank), cmp.Or(c.Vectors, d.Vectors)
+	c.Init = cmp.Or(c.Init, c.Class)
+	if len(c.Captions) == 0 {
+		c.Captions = Captions["portrait"]
+	}
+	return c
+}
+
+// quick is the product's own: the encoder's prediction, moved a little. New rows beside the predicted ones relax the rank (HyperDreamBooth,
+// Ruiz et al. 2023, section 4.3), with nothing baked in: rank r₁ + r₂ holds the prediction and its change exactly.
+var quick = Method{
+	Name:     "quick",
+	Help:     "starts from what the encoder says and moves words and layers for some steps; ends when it no longer gains",
+	Defaults: Config{Steps: 20, LR: 1e-3, Batch: 8, Rank: 4},
+	patience: 2,
+	start: func(ctx context.Context, b *Base, cfg Config, photos []Photo) (*learner, error) {
+		predicted, err := b.predict(ctx, cfg, photos)
+		if err != nil {
+			return nil, err
+		}
+		packed, err := b.encoder.Expand(predicted)
+		if err != nil {
+			return nil, err
+		}
+		l := &learner{vectors: predicted.WordEmbeddings.Data, layers: unpack(b.encoder.Layout(), packed), gain: 1, rate: cfg.LR, wordRate: cfg.LR,
+			pull: quickPull}
+		for path, fresh := range freshLayers(b.encoder.Layout().Targets(), cfg.Rank, cfg.Seed) {
+			l.layers[path] = l.layers[path].beside(fresh)
+		}
+		return l, nil
+	},
+}
+
+// quickPull is the weight of the mean squared distance from the prediction.
+const quickPull = 10
+
+// lora learns low-rank changes of layers (Hu et al. 2022), with alpha as kohya's and diffusers' trainers have it.
+var lora = Method{
+	Name:     "lora",
+	Help:     "learns low-rank changes of the UNet's layers, from nothing; the prompt's class noun stands for the subject",
+	Defaults: Config{Steps: 500, LR: 1e-4, Batch: 1, Rank: 4},
+	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
+		if cfg.Rank < 1 {
+			return nil, fmt.Errorf("rank %d: must be at least 1", cfg.Rank)
+		}
+		targets, err := b.targets(cfg.Targets)
+		if err != nil {
+			return nil, err
+		}
+		l := &learner{layers: freshLayers(targets, cfg.Rank, cfg.Seed), gain: 1, rate: cfg.LR, wordRate: cfg.LR, decay: 0.01}
+		if cfg.Alpha > 0 {
+			l.gain = cfg.Alpha / float64(cfg.Rank)
+		}
+		if cfg.Vectors > 0 {
+			l.vectors, err = b.wordsOf(cfg)
+		}
+		return l, err
+	},
+}
+
+// textualInversion learns a word alone (Gal et al. 2022). No other word moves, since none is trained.
+var textualInversion = Method{
+	Name:     "textual-inversion",
+	Help:     "learns the vectors of a word alone, which starts as the init noun",
+	Defaults: Config{Steps: 1000, LR: 5e-3, Batch: 1, Vectors: 1},
+	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
+		nouns, longest, err := b.nouns(cfg.Word, cfg.Class, cfg.Vectors)
+		if err != nil {
+			return nil, err
+		}
+		vectors, err := b.wordsOf(cfg)
+		return &learner{vectors: vectors, wordRate: cfg.LR, nouns: nouns, longest: longest}, err
+	},
+}

@@ -1,0 +1,316 @@
+//go:build torch
+
+package tune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"likeness/models/backend/torch"
+	"likeness/models/op"
+)
+
+// Tune learns a concept from photos that ReadPhotos read for the base. It ends after the steps, earlier where the method sees no gain, or
+// when ctx is done, which is no error; report, which may be nil, is told of every step. Two runs of one configuration are identical.
+//
+// With a *DivergedError comes the Result of what was best before.
+func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(Event)) (*Result, error) {
+	m, err := find(cfg.Method)
+	if err != nil {
+		return nil, err
+	}
+	if cfg = m.complete(cfg); len(photos) < 1 || len(photos) > MaxPhotos {
+		return nil, fmt.Errorf("%d photos: give 1 to %d of one subject", len(photos), MaxPhotos)
+	}
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	t := &task{base: b, cfg: cfg, photos: photos}
+	if t.learner, err = m.start(ctx, b, cfg, photos); err != nil {
+		return nil, fmt.Errorf("%s: %w", m.Name, err)
+	}
+	if err := t.prepare(); err != nil {
+		return nil, err
+	}
+	r, err := newRun(t, m.patience)
+	if err != nil {
+		return nil, err
+	}
+	defer r.close()
+	return r.result(ctx, report)
+}
+
+// group is a part of what is learned, with an optimizer of its own.
+type group struct {
+	params *torch.Params
+	adam   *torch.AdamW
+	rate   float64
+}
+
+// run is a task on its way.
+type run struct {
+	*task
+	engine   *torch.Engine
+	groups   map[string]group // by the part's name
+	start    *torch.Params    // the first values, where they pull
+	patience int
+
+	step     int
+	elapsed  time.Duration
+	best     map[string]op.Array
+	bestStep int
+	bestLoss float64
+	first    float64 // held-out loss before the first step
+	last     float64 // as last measured
+	waited   int     // measurements since the best
+}
+
+func newRun(t *task, patience int) (*run, error) {
+	r := &run{task: t, engine: t.base.engine, groups: map[string]group{}, patience: patience, bestLoss: math.Inf(1)}
+	numbers := t.learner.numbers(t.base.Text.HiddenSize)
+	var err error
+	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate} {
+		own := maps.Clone(numbers)
+		maps.DeleteFunc(own, func(name string, _ op.Array) bool { return !strings.HasPrefix(name, part+"/") })
+		if len(own) == 0 {
+			continue
+		}
+		g := group{rate: rate}
+		if g.params, err = r.engine.NewParams(own, true); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+		r.groups[part] = g
+		if g.adam, err = r.engine.NewAdamW(g.params, torch.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: t.learner.decay}); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+		r.groups[part] = g
+	}
+	if t.learner.pull > 0 {
+		first := map[string]op.Array{}
+		for name, a := range numbers {
+			first[startPart+name] = a
+		}
+		if r.start, err = r.engine.NewParams(first, false); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+	}
+	return r, r.resume()
+}
+
+func (r *run) close() error {
+	for _, g := range r.groups {
+		g.params.Free()
+	}
+	if r.start != nil {
+		r.start.Free()
+	}
+	return nil
+}
+
+// weights are all that the loss reads.
+func (r *run) weights() []*torch.Params {
+	all := append([]*torch.Params(nil), r.base.UNetAndText...)
+	for _, g := range r.groups {
+		all = append(all, g.params)
+	}
+	if r.start != nil {
+		all = append(all, r.start)
+	}
+	return all
+}
+
+// numbers reads what is learned.
+func (r *run) numbers() (map[string]op.Array, error) {
+	all := map[string]op.Array{}
+	for _, g := range r.groups {
+		own, err := g.params.Arrays()
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(all, own)
+	}
+	return all, nil
+}
+
+// result trains and makes the concept of the best step.
+func (r *run) result(ctx context.Context, report func(Event)) (*Result, error) {
+	err := r.train(ctx, report)
+	var diverged *DivergedError
+	if err != nil && !errors.As(err, &diverged) {
+		return nil, err
+	}
+	if r.best == nil {
+		return nil, err
+	}
+	c, problem := r.concept(r.best)
+	if problem != nil {
+		return nil, errors.Join(err, problem)
+	}
+	return &Result{Concept: c, Best: r.bestStep, Steps: r.step, First: r.first, Last: r.bestLoss, Elapsed: r.elapsed,
+		Interrupted: ctx.Err() != nil && !r.over()}, err
+}
+
+// over tells whether nothing is left to do.
+func (r *run) over() bool { return r.step >= r.cfg.Steps || r.patience > 0 && r.waited >= r.patience }
+
+// between is the number of steps between measurements on held-out noise.
+func (r *run) between() int { return min(max(r.cfg.Steps/5, 1), 50) }
+
+const saveEvery = time.Minute
+
+func (r *run) train(ctx context.Context, report func(Event)) error {
+	if r.step == 0 {
+		if err := r.measure(); err != nil {
+			return err
+		}
+	}
+	saved := time.Now()
+	for ctx.Err() == nil && !r.over() {
+		began := time.Now()
+		loss, err := r.update()
+		if err != nil {
+			return errors.Join(err, r.save())
+		}
+		if r.step++; r.step%r.between() == 0 || r.step == r.cfg.Steps {
+			if err := r.measure(); err != nil {
+				return err
+			}
+		}
+		r.elapsed += time.Since(began)
+		if time.Since(saved) > saveEvery {
+			if err := r.save(); err != nil {
+				return err
+			}
+			saved = time.Now()
+		}
+		if err := r.tell(loss, report); err != nil {
+			return err
+		}
+	}
+	if r.over() {
+		return r.forget()
+	}
+	return r.save()
+}
+
+// tell reports a step.
+func (r *run) tell(loss float64, report func(Event)) error {
+	if report == nil {
+		return nil
+	}
+	each := r.elapsed / time.Duration(r.step)
+	e := Event{Step: r.step, Steps: r.cfg.Steps, Loss: loss, HeldOut: r.last, Best: r.bestStep,
+		Left: each * time.Duration(r.cfg.Steps-r.step), PerSecond: 1 / each.Seconds()}
+	if k := r.cfg.SampleEvery; k > 0 && (r.step%k == 0 || r.over()) {
+		var err error
+		if e.Sample, err = r.sample(); err != nil {
+			return fmt.Errorf("step %d: sample picture: %w", r.step, err)
+		}
+	}
+	report(e)
+	return nil
+}
+
+// decayed is the part of the learning rate that is left: half a cosine, down to a tenth.
+func (r *run) decayed() float64 {
+	return 0.1 + 0.9*(1+math.Cos(math.Pi*float64(r.step)/float64(r.cfg.Steps)))/2
+}
+
+// clipNorm bounds the gradient of each part.
+const clipNorm = 1
+
+// update is one step of the optimizer. Its noise belongs to its number, so that a resumed run goes on as if it had never stopped.
+func (r *run) update() (loss float64, err error) {
+	random := rand.New(rand.NewPCG(r.cfg.Seed, 1+uint64(r.step)))
+	all := r.cfg.Batch * r.cfg.Accumulate
+	for k := range r.cfg.Accumulate {
+		part, err := r.learn(r.batch(r.varied, random, r.cfg.Batch, k*r.cfg.Batch, all))
+		if err != nil {
+			return 0, err
+		}
+		loss += part
+	}
+	return loss, r.move()
+}
+
+// learn adds the gradients of a batch to those of the step.
+func (r *run) learn(inputs map[string]op.Array) (loss float64, err error) {
+	out, err := r.engine.Backward(r.loss(r.cfg.Accumulate), inputs, r.weights()...)
+	if err != nil {
+		return 0, err
+	}
+	if loss = float64(out["loss"].F32[0]); math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return 0, &DivergedError{r.step + 1, loss * float64(r.cfg.Accumulate)}
+	}
+	return loss, nil
+}
+
+// move takes the step.
+func (r *run) move() error {
+	for part, g := range r.groups {
+		norm, err := g.adam.Step(g.rate*r.decayed(), clipNorm)
+		if math.IsNaN(norm) || math.IsInf(norm, 0) {
+			return &DivergedError{r.step + 1, norm}
+		}
+		if err != nil {
+			return err
+		}
+		if part != wordsPart || r.learner.nouns == nil {
+			continue
+		}
+		vectors, err := g.params.Arrays()
+		if err != nil {
+			return err
+		}
+		if r.learner.shorten(vectors[vectorsName].F32, r.base.Text.HiddenSize) {
+			if err := g.params.Set(vectors); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// heldOut is the number of noisy pictures that the best step is chosen by, and leastGain the part by which the loss must fall to count.
+const (
+	heldOut   = 16
+	leastGain = 1e-3
+)
+
+// measure is the loss on noise that is never trained on, and keeps the numbers where it is the lowest so far.
+func (r *run) measure() error {
+	random := rand.New(rand.NewPCG(r.cfg.Seed, 0))
+	sum := 0.0
+	for first := 0; first < heldOut; first += r.cfg.Batch {
+		rows := min(r.cfg.Batch, heldOut-first)
+		out, err := r.engine.Run(r.loss(1), r.batch(r.plain, random, rows, first, heldOut), r.weights()...)
+		if err != nil {
+			return err
+		}
+		sum += float64(out["diffusion"].F32[0]) * float64(rows)
+	}
+	r.last = sum / heldOut
+	if r.step == 0 {
+		r.first = r.last
+	}
+	if math.IsNaN(r.last) || math.IsInf(r.last, 0) {
+		return &DivergedError{r.step, r.last}
+	}
+	r.waited++
+	if r.last < r.bestLoss*(1-leastGain) || r.best == nil {
+		r.waited = 0
+	}
+	if r.last >= r.bestLoss {
+		return nil
+	}
+	var err error
+	r.bestLoss, r.bestStep = r.last, r.step
+	r.best, err = r.numbers()
+	return err
+}

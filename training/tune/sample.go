@@ -1,0 +1,72 @@
+//go:build torch
+
+package tune
+
+import (
+	"image"
+
+	"likeness/models/op"
+	"likeness/models/unet"
+	"likeness/training/base"
+)
+
+// sample draws the first caption with what is learned now, always with the same noise.
+func (r *run) sample() (image.Image, error) {
+	pictures, err := r.pictures(12, 3)
+	if err != nil {
+		return nil, err
+	}
+	return pictures[0], nil
+}
+
+// pictures draws the first caption in steps with guidance. The negative prompt is the base model's.
+func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
+	s := base.Sampler{Architecture: r.base.Architecture, Engine: r.engine, VAE: r.base.VAE, Steps: steps, GuidanceScale: guidance}
+	residual, err := r.residual(r.captions[0])
+	if err != nil {
+		return nil, err
+	}
+	text, err := s.Text(r.base.tokenizer, r.captions[0].ids, residual, r.base.UNetAndText...)
+	if err != nil {
+		return nil, err
+	}
+	width := op.Size(text.Dims[1:])
+	half := func(inputs map[string]op.Array, i int) map[string]op.Array {
+		size := len(inputs["sample"].F32) / 2
+		dims := append([]int{1}, inputs["sample"].Dims[1:]...)
+		return map[string]op.Array{"sample": op.Floats(inputs["sample"].F32[i*size:(i+1)*size], dims...),
+			"timestep":              op.Floats(inputs["timestep"].F32[i:i+1], 1),
+			"encoder_hidden_states": op.Floats(text.F32[i*width:(i+1)*width], 1, text.Dims[1], text.Dims[2])}
+	}
+	plain := unet.New(r.base.UNet, nil)
+	return s.Pictures(text, func(inputs map[string]op.Array) (op.Array, error) {
+		none, err := r.engine.Run(func(s op.Scope) map[string]op.Tensor { return plain(s.Component("unet")) }, half(inputs, 0), r.base.UNetAndText...)
+		if err != nil {
+			return op.Array{}, err
+		}
+		own, err := r.engine.Run(func(s op.Scope) map[string]op.Tensor {
+			return plain(s.Component("unet").WithDeltas(r.learner.deltas(s)))
+		}, half(inputs, 1), r.weights()...)
+		return op.Floats(append(none["noise_pred"].F32, own["noise_pred"].F32...), inputs["sample"].Dims...), err
+	})
+}
+
+// residual is what a caption's word adds to the token embeddings, [L, text width], as learned now.
+func (r *run) residual(c caption) ([]float32, error) {
+	n, width := r.vectors(), r.base.Text.HiddenSize
+	out := make([]float32, len(c.ids)*width)
+	if n == 0 {
+		return out, nil
+	}
+	numbers, err := r.numbers()
+	if err != nil {
+		return nil, err
+	}
+	vectors := numbers[vectorsName].F32
+	for i, one := range c.slots {
+		if one != 0 {
+			copy(out[i/n*width:][:width], vectors[i%n*width:][:width])
+		}
+	}
+	return out, nil
+}

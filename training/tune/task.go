@@ -1,0 +1,174 @@
+//go:build torch
+
+package tune
+
+import (
+	"math/rand/v2"
+
+	"likeness/models/clip"
+	"likeness/models/op"
+	"likeness/models/unet"
+	"likeness/models/vae"
+	"likeness/training/base"
+)
+
+// example is a view of a photo as the denoiser learns it.
+type example struct {
+	latent []float32 // [C, h, w], scaled
+	mask   []float32 // [h, w]
+}
+
+// task is one concept to be learned: a learner and what it learns from.
+type task struct {
+	base     *Base
+	cfg      Config
+	photos   []Photo
+	learner  *learner
+	plain    []example // the photos as they are
+	varied   []example // and these with their variants
+	captions []caption
+	states   []op.Array // [1, L, D] of each caption, where no word is learned
+}
+
+// viewsInAll is how many views there are of all photos together at least, as far as maxViews of each allow.
+const (
+	viewsInAll = 16
+	maxViews   = 8
+)
+
+// prepare encodes photos and captions.
+func (t *task) prepare() error {
+	n := min(maxViews, (viewsInAll+len(t.photos)-1)/len(t.photos))
+	r := rand.New(rand.NewPCG(t.cfg.Seed, 0x76696577))
+	for _, p := range t.photos {
+		examples, err := t.examples(views(p.Picture, n, r))
+		if err != nil {
+			return err
+		}
+		t.plain, t.varied = append(t.plain, examples[0]), append(t.varied, examples...)
+	}
+	return t.encodeCaptions()
+}
+
+// encodeCaptions also encodes their states where no word is learned.
+func (t *task) encodeCaptions() error {
+	for _, template := range t.cfg.Captions {
+		c, err := encode(t.base.tokenizer, template, t.cfg.Word, t.cfg.Class, t.vectors())
+		if err != nil {
+			return err
+		}
+		t.captions = append(t.captions, c)
+	}
+	if t.vectors() > 0 {
+		return nil
+	}
+	for _, c := range t.captions {
+		out, err := t.base.engine.Run(func(s op.Scope) map[string]op.Tensor {
+			ids := s.Input("input_ids", op.Int64, -1, len(c.ids))
+			return map[string]op.Tensor{"states": base.TextStates(s.Component("text_encoder"), t.base.Text, ids)}
+		}, map[string]op.Array{"input_ids": op.Ints(c.ids, 1, len(c.ids))}, t.base.UNetAndText...)
+		if err != nil {
+			return err
+		}
+		t.states = append(t.states, out["states"])
+	}
+	return nil
+}
+
+// vectors is the number of the word's vectors that are learned.
+func (t *task) vectors() int { return len(t.learner.vectors) / t.base.Text.HiddenSize }
+
+// examples encodes views of one photo.
+func (t *task) examples(views []view) ([]example, error) {
+	cfg := t.base.Architecture.VAE
+	side := t.base.Side()
+	var values []float32
+	for _, v := range views {
+		values = append(values, v.planes...)
+	}
+	in := map[string]op.Array{"pixel_values": op.Floats(values, len(views), 3, side, side)}
+	out, err := t.base.engine.Run(vae.Encoder(cfg), in, t.base.VAE)
+	if err != nil {
+		return nil, err
+	}
+	mean := out["latent_mean"]
+	size := op.Size(mean.Dims[1:])
+	for i, v := range mean.F32 {
+		mean.F32[i] = float32((float64(v) - cfg.Shift()) * cfg.ScalingFactor)
+	}
+	examples := make([]example, len(views))
+	for i, v := range views {
+		examples[i] = example{mean.F32[i*size : (i+1)*size], v.face.mask(mean.Dims[2], mean.Dims[3])}
+	}
+	return examples, nil
+}
+
+// tuned is the UNet with what is learned, on text states [B, L, D].
+func (t *task) tuned(s op.Scope, sample, timestep, states op.Tensor) op.Tensor {
+	u := s.Component("unet").WithDeltas(t.learner.deltas(s))
+	return unet.Forward(u, t.base.UNet, unet.Inputs{Sample: sample, Timestep: timestep, EncoderHiddenStates: states})
+}
+
+// text are the states of a batch's captions, with the word that is learned in them.
+func (t *task) text(s op.Scope) op.Tensor {
+	cfg := t.base.Text
+	n, length := t.vectors(), cfg.MaxPositionEmbeddings
+	if n == 0 {
+		return s.Input("encoder_hidden_states", op.Float32, -1, -1, cfg.HiddenSize)
+	}
+	words := s.Component(wordsPart).Weight("vectors", n, cfg.HiddenSize)
+	slots := s.Input("slots", op.Float32, -1, length, n)
+	return clip.TextForward(s.Component("text_encoder"), cfg, s.Input("input_ids", op.Int64, -1, length), slots.MatMul(words)).Last
+}
+
+// loss is the model of a batch's loss, of which there are accumulate in a step; diffusion is the part without the pull.
+func (t *task) loss(accumulate int) op.Model {
+	return func(s op.Scope) map[string]op.Tensor {
+		states := t.text(s)
+		noise := diffusion(s, t.base.UNet, func(sample, timestep op.Tensor) op.Tensor { return t.tuned(s, sample, timestep, states) })
+		loss := noise
+		if t.learner.pull > 0 {
+			loss = noise.Add(t.learner.distance(s, t.base.Text.HiddenSize).Scale(t.learner.pull))
+		}
+		return map[string]op.Tensor{"loss": loss.Scale(1 / float64(accumulate)), "diffusion": noise}
+	}
+}
+
+// batch draws rows examples with noise of levels that are spread evenly over the schedule: the rows are those from first on of all.
+func (t *task) batch(examples []example, r *rand.Rand, rows, first, all int) map[string]op.Array {
+	u := t.base.UNet
+	b := newBatch(t.base.Scheduler, []int{rows, u.InChannels, u.SampleSize[0], u.SampleSize[1]})
+	noise := make([]float32, op.Size(b.dims[1:]))
+	picks := make([]int, rows)
+	for i := range rows {
+		e := examples[r.IntN(len(examples))]
+		picks[i] = r.IntN(len(t.captions))
+		level := int((float64(first+i) + r.Float64()) / float64(all) * float64(t.base.Scheduler.NumTrainTimesteps))
+		for j := range noise {
+			noise[j] = float32(r.NormFloat64())
+		}
+		b.put(i, e.latent, noise, e.mask, level)
+	}
+	inputs := b.inputs()
+	t.caption(inputs, picks)
+	return inputs
+}
+
+// caption adds the captions' inputs.
+func (t *task) caption(inputs map[string]op.Array, picks []int) {
+	rows, length := len(picks), t.base.Text.MaxPositionEmbeddings
+	if t.states != nil {
+		var states []float32
+		for _, pick := range picks {
+			states = append(states, t.states[pick].F32...)
+		}
+		inputs["encoder_hidden_states"] = op.Floats(states, rows, length, t.base.Text.HiddenSize)
+		return
+	}
+	var ids []int64
+	var slots []float32
+	for _, pick := range picks {
+		ids, slots = append(ids, t.captions[pick].ids...), append(slots, t.captions[pick].slots...)
+	}
+	inputs["input_ids"], inputs["slots"] = op.Ints(ids, rows, length), op.Floats(slots, rows, length, t.vectors())
+}
