@@ -79,6 +79,11 @@ func (a *Adapter) open(ctx context.Context, path, imageEncoder string) (err erro
 		return err
 	}
 	a.blank = out["image_tokens"].F32
+	for _, v := range a.blank {
+		if v-v != 0 { // a picture of zeros has gone through all weights
+			return fmt.Errorf("%s with %s: image tokens are not finite: the files hold weights that are not numbers", path, a.images.Path())
+		}
+	}
 	if blank, own := out["blank_tokens"]; own {
 		a.blank = blank.F32
 	}

@@ -192,6 +192,38 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// Weights that are not numbers are noticed before anything is served.
+func TestWeightsThatAreNoNumbers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS(cases+"/base_a")); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "adapter.safetensors")
+	file, err := safetensors.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	tensors := map[string]safetensors.Tensor{}
+	for _, name := range file.Names() {
+		if tensors[name], err = file.Tensor(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	values, shape, err := file.Float32("image_proj.proj.weight")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values[5] = float32(math.NaN())
+	tensors["image_proj.proj.weight"] = safetensors.F32(values, shape...)
+	if err := safetensors.Write(path, tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := imageprompt.Open(t.Context(), path, "", backend); err == nil || !strings.Contains(err.Error(), "not numbers") {
+		t.Error(err)
+	}
+}
+
 // without rewrites a file without some of its tensors.
 func without(t *testing.T, path string, tensors []string) {
 	t.Helper()

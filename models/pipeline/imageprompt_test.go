@@ -30,7 +30,7 @@ type adapterCase struct {
 	tokens map[string][]float32 // of each picture
 }
 
-func readAdapter(t *testing.T, folder string) *adapterCase {
+func readAdapter(t *testing.T, folder string, with pipeline.Backend) *adapterCase {
 	t.Helper()
 	file, err := safetensors.Open(filepath.Join(folder, "io.safetensors"))
 	if err != nil {
@@ -55,7 +55,6 @@ func readAdapter(t *testing.T, folder string) *adapterCase {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { adapter.Close() }) // after the engine, which openFolder closes
-	with := words
 	with.ImagePrompts = &pipeline.ImagePrompts{Attention: adapter.Attention, Tokens: dims[1], Blank: blank}
 	c.engine = openFolder(t, filepath.Join("testdata", c.Model), with, pipeline.EngineConfig{})
 	return c
@@ -76,9 +75,11 @@ func TestImagePrompts(t *testing.T) {
 	if err != nil || len(folders) < 7 {
 		t.Fatal(folders, err)
 	}
-	for _, folder := range folders {
+	for i, folder := range folders {
 		t.Run(filepath.Base(folder), func(t *testing.T) {
-			c := readAdapter(t, folder)
+			with := words
+			with.LowMemory = i%2 == 1
+			c := readAdapter(t, folder, with)
 			for _, name := range slices.Sorted(maps.Keys(c.Requests)) {
 				golden := c.Requests[name]
 				r := golden.request()
@@ -92,7 +93,7 @@ func TestImagePrompts(t *testing.T) {
 // One batch holds requests of no picture, one, two, and of two subjects: each comes out as it does alone, and without pictures exactly as
 // the model without an adapter draws it.
 func TestImagePromptsTogether(t *testing.T) {
-	c := readAdapter(t, "../ipadapter/testdata/plus_b")
+	c := readAdapter(t, "../ipadapter/testdata/plus_b", words)
 	other := c.subject(0.4, "wide")
 	other.Word = "you"
 	var requests []pipeline.Request
@@ -100,6 +101,8 @@ func TestImagePromptsTogether(t *testing.T) {
 		{c.subject(0.6, "tall"), other}, {c.subject(0, "wide")}} {
 		requests = append(requests, pipeline.Request{Prompt: "a drawing of a cat", Seed: uint64(i), Steps: 4, GuidanceScale: 1 + 3*float64(i%2), Subjects: subjects})
 	}
+	requests[2].CacheInterval = 2 // the outermost layers attend to pictures too
+	requests[3].GuidanceEnd = 0.5
 	together := make([]*pipeline.Result, len(requests))
 	var wait sync.WaitGroup
 	for i, r := range requests {
@@ -134,7 +137,7 @@ func TestImagePromptsTogether(t *testing.T) {
 
 // A word stands for its noun, and needs not be there.
 func TestImagePromptInWords(t *testing.T) {
-	c := readAdapter(t, "../ipadapter/testdata/base_a")
+	c := readAdapter(t, "../ipadapter/testdata/base_a", words)
 	me := []pipeline.Subject{c.subject(1, "tall")}
 	named := draw(t, c.engine, "a drawing of a <me>", "", me...)
 	if d := furthest(t, named, draw(t, c.engine, "a drawing of a cat", "", me...)); d != 0 {
@@ -143,7 +146,7 @@ func TestImagePromptInWords(t *testing.T) {
 }
 
 func TestImagePromptsThatDoNotFit(t *testing.T) {
-	c := readAdapter(t, "../ipadapter/testdata/base_a")
+	c := readAdapter(t, "../ipadapter/testdata/base_a", words)
 	one := c.tokens["tall"]
 	bad := slices.Clone(one)
 	bad[3] = float32(math.NaN())

@@ -2,6 +2,7 @@ package unet_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"testing"
 
 	"likeness/models/backend/ref"
+	"likeness/models/backend/trace"
 	"likeness/models/op"
 	"likeness/models/op/optest"
 	"likeness/models/safetensors"
@@ -90,6 +92,49 @@ func TestSeveralImagePrompts(t *testing.T) {
 	optest.Near(t, "one image", predict(t, unet.New(cfg, nil), weights, io), one, 1e-6)
 	if slices.Equal(mixed.F32[row:], base.F32[row:]) || slices.Equal(mixed.F32[row:], one.F32[row:]) {
 		t.Error("the images make no difference")
+	}
+}
+
+// TestPublishedAdapter holds the adapter's weights for Stable Diffusion 1.5 and XL against the published files' numbering and size.
+func TestPublishedAdapter(t *testing.T) {
+	for text, want := range map[string]struct {
+		count, parameters int
+		at                map[int]string
+	}{
+		sd15: {16, 19_169_280, map[int]string{0: "down_blocks.0.attentions.0", 3: "down_blocks.1.attentions.1", 6: "up_blocks.1.attentions.0",
+			11: "up_blocks.2.attentions.2", 14: "up_blocks.3.attentions.2", 15: "mid_block.attentions.0"}},
+		sdxl: {70, 2 * 2048 * (10*640 + 60*1280), map[int]string{0: "down_blocks.1.attentions.0", 4: "down_blocks.2.attentions.0", 24: "up_blocks.0.attentions.0", 60: "mid_block.attentions.0"}},
+	} {
+		cfg, err := unet.ParseConfig([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.ImagePrompts = true
+		weights, err := trace.Weights(unet.New(cfg, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		shapes, parameters := map[string][]int{}, 0
+		for _, w := range weights {
+			if own, ok := strings.CutPrefix(w.Name, unet.Adapter+"/"); ok {
+				shapes[own] = w.Dims
+				parameters += op.Size(w.Dims)
+			}
+		}
+		all := cfg.CrossAttentions()
+		if len(all) != want.count || len(shapes) != 2*want.count || parameters != want.parameters {
+			t.Errorf("%d attentions with %d weights of %d parameters, want %d with twice as many of %d", len(all), len(shapes), parameters, want.count, want.parameters)
+		}
+		for i, a := range all {
+			for _, name := range []string{fmt.Sprintf("%d.to_k_ip.weight", 2*i+1), fmt.Sprintf("%d.to_v_ip.weight", 2*i+1)} {
+				if !slices.Equal(shapes[name], []int{a.Width, cfg.TextWidth()}) {
+					t.Errorf("%s is %v, want [%d %d]", name, shapes[name], a.Width, cfg.TextWidth())
+				}
+			}
+			if where := want.at[i]; !strings.HasPrefix(a.Path, where) {
+				t.Errorf("attention %d is %s, want it in %s", i, a.Path, where)
+			}
+		}
 	}
 }
 
