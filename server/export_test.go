@@ -165,3 +165,42 @@ func TestExportErrors(t *testing.T) {
 	}
 	wantError(t, run(t, "generate", "--model", pack, "--prompt", "hi", "--concept", bad), bad, "LoHa", "x.hada_w1_a")
 }
+
+// A LoRA of SDXL changes both text encoders as in diffusers, and so does what it is exported to.
+func TestSDXLFiles(t *testing.T) {
+	expected, err := safetensors.Open(filepath.Join(exchanged, "sdxl", "expected.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer expected.Close()
+	for _, name := range []string{"kohya_a", "kohya_b", "peft_a", "peft_b"} {
+		folder := filepath.Join("..", "models", "pipeline", "testdata", "tiny-sdxl_"+name[len(name)-1:])
+		want, _, err := expected.Float32("latents_" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guided, _, err := expected.Float32("latents_guided_" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		latents := func(file string, args ...string) []float32 {
+			return plainLatents(t, folder, append([]string{"--prompt", "a photo of a cat", "--scheduler", "euler", "--size", "64x64", "--concept", file}, args...)...)
+		}
+		file := filepath.Join(exchanged, "sdxl", name+".safetensors")
+		if d := furthest(want, latents(file)); d > 1e-3 {
+			t.Errorf("%s: the latents differ by %g from diffusers'", name, d)
+		}
+		if d := furthest(guided, latents(file, "--guidance-scale", "5")); d > 1e-2 {
+			t.Errorf("%s: under guidance the latents differ by %g from diffusers'", name, d)
+		}
+		for _, format := range []string{"kohya", "diffusers"} {
+			out := filepath.Join(t.TempDir(), format+".safetensors")
+			if err := run(t, "export", file, "--format", format, "-o", out, "--model", folder); err != nil {
+				t.Fatal(err)
+			}
+			if d := furthest(want, latents(out)); d > 1e-3 {
+				t.Errorf("%s as %s: the latents differ by %g", name, format, d)
+			}
+		}
+	}
+}

@@ -15,7 +15,7 @@ import types
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from diffusers.loaders.lora_conversion_utils import _convert_non_diffusers_lora_to_diffusers, _maybe_map_sgm_blocks_to_diffusers
 from models import MODELS
 from safetensors.torch import load_file, save_file
@@ -194,6 +194,63 @@ def sdxl_names():
     (DATA / "sdxl_names.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
+def sdxl_lora(pipe, g, form):
+    """A LoRA of the UNet and both text encoders, in kohya's names or in PEFT's."""
+    tensors, i = {}, 0
+    for part, kohya_part, module in (("unet", "lora_unet_", pipe.unet), ("text_encoder", "lora_te1_", pipe.text_encoder), ("text_encoder_2", "lora_te2_", pipe.text_encoder_2)):
+        text = part != "unet"
+        if text:
+            module = getattr(module, "text_model", module)
+        for path, shape in layers(module, TEXT if text else ATTENTION + REST, "text_model." if text else ""):
+            down, up = factors(shape, 1 + i % 3 if form == "kohya" else 2, g)
+            i += 1
+            if form == "kohya":
+                name = kohya_part + path.replace(".", "_")
+                tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(2.0)}
+            else:
+                tensors |= {f"{part}.{path}.lora_A.weight": down, f"{part}.{path}.lora_B.weight": up}
+    return tensors
+
+
+def sdxl_pipeline(folder):
+    pipe = StableDiffusionXLPipeline.from_pretrained(folder).to(torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def sdxl_latents(folder, source, scale):
+    pipe = sdxl_pipeline(folder)
+    if source is not None:
+        pipe.load_lora_weights(source.parent, weight_name=source.name)
+    g = torch.Generator().manual_seed(3)
+    return pipe(PROMPT, num_inference_steps=5, guidance_scale=scale, generator=g, height=64, width=64, output_type="latent").images
+
+
+def sdxl():
+    """LoRA for the folders of families.py, and latents of 5 steps with them, without guidance and with it."""
+    (DATA / "sdxl").mkdir(exist_ok=True)
+    expected = {}
+    for form, draw in (("kohya", "a"), ("peft", "b"), ("kohya", "b"), ("peft", "a")):
+        folder, path = MODELS / "pipeline" / "testdata" / f"tiny-sdxl_{draw}", DATA / "sdxl" / f"{form}_{draw}.safetensors"
+        pipe = sdxl_pipeline(folder)
+        save_file(sdxl_lora(pipe, torch.Generator().manual_seed(ord(draw) + len(form)), form), path, metadata={"format": "pt"})
+        for name, scale in (("latents", 1.0), ("latents_guided", 5.0)):
+            expected[f"{name}_{form}_{draw}"] = sdxl_latents(folder, path, scale)
+        plain = sdxl_latents(folder, None, 1.0)
+        change = (expected[f"latents_{form}_{draw}"] - plain).abs().max().item()
+        print(path.name, f"changes the latents by {change:.2f}")
+    save_file({k: v.contiguous() for k, v in expected.items()}, DATA / "sdxl" / "expected.safetensors")
+
+
+def check_sdxl(export, compare):
+    expected = load_file(DATA / "sdxl" / "expected.safetensors")
+    for path in sorted((DATA / "sdxl").glob("*_[ab].safetensors")):
+        folder = MODELS / "pipeline" / "testdata" / f"tiny-sdxl_{path.stem[-1]}"
+        for form in ("kohya", "diffusers"):
+            out = export(path, form, folder)
+            compare(form, sdxl_latents(folder, out, 1.0), expected[f"latents_{path.stem}"])
+
+
 def words(expected):
     g = torch.Generator().manual_seed(9)
     one, two = torch.randn(16, generator=g), torch.randn(2, 16, generator=g)
@@ -217,8 +274,9 @@ def make():
     pictures(expected)
     words(expected)
     sdxl_names()
+    sdxl()
     save_file({k: v.contiguous() for k, v in expected.items()}, DATA / "expected.safetensors")
-    for path in DATA.iterdir():
+    for path in DATA.glob("**/*.safetensors"):
         path.chmod(0o644)
 
 
@@ -229,12 +287,15 @@ def check(server):
     with tempfile.TemporaryDirectory() as tmp:
         out = Path(tmp) / "out.safetensors"
 
-        def export(path, form):
-            subprocess.run([server, "export", path, "--format", form, "-o", out, "--model", FOLDER], check=True)
+        def export(path, form, folder=FOLDER):
+            subprocess.run([server, "export", path, "--format", form, "-o", out, "--model", folder], check=True)
+            return out
 
-        def compare(form, got, name):
-            scale = expected[name].std()
-            worst[form] = max(worst.get(form, 0), ((got - expected[name]).abs().max() / scale).item())
+        def compare(form, got, want):
+            want = expected[want] if isinstance(want, str) else want
+            worst[form] = max(worst.get(form, 0), ((got - want).abs().max() / want.std()).item())
+
+        check_sdxl(export, compare)
 
         for path in sorted(DATA.glob("*_[ab].safetensors")):
             for form in ("kohya", "diffusers"):
