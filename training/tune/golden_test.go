@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"likeness/encoder/concept"
 	"likeness/models/backend/torch"
 	"likeness/models/op"
 	"likeness/models/safetensors"
@@ -79,14 +80,14 @@ func (g *golden) run(t *testing.T, b *Base, method string) *run {
 	t.Helper()
 	b.Scheduler.PredictionType, b.Scheduler.RescaleBetasZeroSNR = g.Prediction, g.Prediction == scheduler.VPrediction
 	start := g.part(t, "start:")
-	l := &learner{vectors: start[vectorsName].F32, layers: map[string]delta{}, gain: 1, rate: g.LR, wordRate: g.WordLR, decay: g.Decay, pull: g.Pull}
+	l := &learner{vectors: start[vectorsName].F32, layers: map[string]concept.Delta{}, gain: 1, rate: g.LR, wordRate: g.WordLR, decay: g.Decay, pull: g.Pull}
 	if g.Rank > 0 {
 		l.gain = g.Alpha / float64(g.Rank)
 	}
 	for name, up := range start {
 		if path, ok := strings.CutSuffix(name, ".up"); ok {
 			down := start[path+".down"]
-			l.layers[strings.TrimPrefix(path, layersPart+"/")] = delta{down.Dims[1], up.Dims[1], up.Dims[0], down.F32, up.F32}
+			l.layers[strings.TrimPrefix(path, layersPart+"/")] = concept.Delta{In: down.Dims[1], Out: up.Dims[1], Rank: up.Dims[0], Down: down.F32, Up: up.F32}
 		}
 	}
 	cfg := Config{Method: method, Word: "me", Class: g.Class, Steps: goldenSteps, Batch: g.Batch, Accumulate: g.Accumulate, Captions: []string{g.Caption}}

@@ -9,43 +9,37 @@ import (
 	"slices"
 	"strings"
 
+	"likeness/encoder/concept"
 	"likeness/models/op"
 )
 
 // learner is what a method moves, at its first values, and how it acts on the networks.
 type learner struct {
-	vectors  []float32        // [n, text width], differences to the class noun; nil: the subject is the noun itself
-	layers   map[string]delta // changes of the UNet's layers
-	gain     float64          // what the layers' changes are multiplied with: alpha/rank
-	rate     float64          // learning rate of the layers
-	wordRate float64          // and of the vectors
-	decay    float64          // of the weights, as AdamW has it
-	pull     float64          // weight of the mean squared distance from the first values
+	vectors  []float32                // [n, text width], differences to the class noun; nil: the subject is the noun itself
+	layers   map[string]concept.Delta // changes of the UNet's layers
+	gain     float64                  // what the layers' changes are multiplied with: alpha/rank
+	rate     float64                  // learning rate of the layers
+	wordRate float64                  // and of the vectors
+	decay    float64                  // of the weights, as AdamW has it
+	pull     float64                  // weight of the mean squared distance from the first values
 
 	nouns   []float32 // [n, text width] of the class; nil: the vectors may become as long as they like
 	longest float64   // a word, noun and vector, is never longer
 }
 
-// delta is a change of one linear layer: y += (x · downᵀ) · up.
-type delta struct {
-	in, out, rank int
-	down          []float32 // [rank, in]
-	up            []float32 // [rank, out]
-}
-
-// beside is a delta with the rows of both.
-func (d delta) beside(o delta) delta {
-	return delta{o.in, o.out, d.rank + o.rank, slices.Concat(d.down, o.down), slices.Concat(d.up, o.up)}
+// beside is a change with the rows of both.
+func beside(d, o concept.Delta) concept.Delta {
+	return concept.Delta{In: o.In, Out: o.Out, Rank: d.Rank + o.Rank, Down: slices.Concat(d.Down, o.Down), Up: slices.Concat(d.Up, o.Up)}
 }
 
 // freshLayers are changes that change nothing yet: down is uniform within 1/√in, as Kaiming's and kohya's, up is zero.
-func freshLayers(targets []op.Target, rank int, seed uint64) map[string]delta {
+func freshLayers(targets []op.Target, rank int, seed uint64) map[string]concept.Delta {
 	r := rand.New(rand.NewPCG(seed, 0x6c6f7261))
-	layers := map[string]delta{}
+	layers := map[string]concept.Delta{}
 	for _, t := range targets {
-		d := delta{t.In, t.Out, rank, make([]float32, rank*t.In), make([]float32, rank*t.Out)}
-		for i := range d.down {
-			d.down[i] = float32((2*r.Float64() - 1) / math.Sqrt(float64(t.In)))
+		d := concept.Delta{In: t.In, Out: t.Out, Rank: rank, Down: make([]float32, rank*t.In), Up: make([]float32, rank*t.Out)}
+		for i := range d.Down {
+			d.Down[i] = float32((2*r.Float64() - 1) / math.Sqrt(float64(t.In)))
 		}
 		layers[t.Path] = d
 	}
@@ -68,20 +62,20 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 		all[vectorsName] = op.Floats(l.vectors, n, textWidth)
 	}
 	for path, d := range l.layers {
-		all[layersPart+"/"+path+".down"] = op.Floats(d.down, d.rank, d.in)
-		all[layersPart+"/"+path+".up"] = op.Floats(d.up, d.rank, d.out)
+		all[layersPart+"/"+path+".down"] = op.Floats(d.Down, d.Rank, d.In)
+		all[layersPart+"/"+path+".up"] = op.Floats(d.Up, d.Rank, d.Out)
 	}
 	return all
 }
 
 // learned puts numbers in the place of the first values; the gain is in the layers' up halves then.
-func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layers map[string]delta) {
-	layers = map[string]delta{}
+func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layers map[string]concept.Delta) {
+	layers = map[string]concept.Delta{}
 	for path, d := range l.layers {
-		d.down = numbers[layersPart+"/"+path+".down"].F32
-		d.up = slices.Clone(numbers[layersPart+"/"+path+".up"].F32)
-		for i := range d.up {
-			d.up[i] *= float32(l.gain)
+		d.Down = numbers[layersPart+"/"+path+".down"].F32
+		d.Up = slices.Clone(numbers[layersPart+"/"+path+".up"].F32)
+		for i := range d.Up {
+			d.Up[i] *= float32(l.gain)
 		}
 		layers[path] = d
 	}
@@ -99,11 +93,11 @@ func (l *learner) deltas(s op.Scope) op.Deltas {
 		if !ok {
 			return op.Tensor{}, op.Tensor{}, false
 		}
-		up = s.At(path).Weight("up", d.rank, out)
+		up = s.At(path).Weight("up", d.Rank, out)
 		if l.gain != 1 {
 			up = up.Scale(l.gain)
 		}
-		return s.At(path).Weight("down", d.rank, in).Transpose(1, 0), up, true
+		return s.At(path).Weight("down", d.Rank, in).Transpose(1, 0), up, true
 	}
 }
 
@@ -118,7 +112,7 @@ func (l *learner) distance(s op.Scope, textWidth int) op.Tensor {
 	for _, name := range slices.Sorted(maps.Keys(numbers)) {
 		dims := numbers[name].Dims
 		component, path, _ := strings.Cut(name, "/")
-		moved := s.Component(component).Weight(path, dims...).Sub(s.Component(startPart + component).Weight(path, dims...))
+		moved := s.Component(component).Weight(path, dims...).Sub(s.Component(startPart+component).Weight(path, dims...))
 		part := moved.Mul(moved).Mean(0, 1).Reshape(1).Scale(float64(op.Size(dims)) / float64(total))
 		if sum.Ok() {
 			part = sum.Add(part)
@@ -128,8 +122,8 @@ func (l *learner) distance(s op.Scope, textWidth int) op.Tensor {
 	return sum
 }
 
-// shorten keeps words from becoming longer than the longest of the vocabulary: such words drown the prompt around them. It tells whether
-// it changed vectors.
+// shorten keeps words, each of width numbers, from becoming longer than the longest of the vocabulary: such words drown the prompt around
+// them. It tells whether it changed vectors.
 func (l *learner) shorten(vectors []float32, width int) bool {
 	changed := false
 	for i := 0; i < len(l.nouns); i += width {

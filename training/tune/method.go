@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"likeness/encoder/exchange"
 )
 
 // Method is one way to learn a concept.
@@ -62,10 +64,12 @@ var quick = Method{
 		if err != nil {
 			return nil, err
 		}
-		l := &learner{vectors: predicted.WordEmbeddings.Data, layers: unpack(b.encoder.Layout(), packed), gain: 1, rate: cfg.LR, wordRate: cfg.LR,
-			pull: quickPull}
+		l := &learner{vectors: predicted.WordEmbeddings.Data, gain: 1, rate: cfg.LR, wordRate: cfg.LR, pull: quickPull}
+		if l.layers, err = exchange.Unpack(b.encoder.Layout(), packed); err != nil {
+			return nil, err
+		}
 		for path, fresh := range freshLayers(b.encoder.Layout().Targets(), cfg.Rank, cfg.Seed) {
-			l.layers[path] = l.layers[path].beside(fresh)
+			l.layers[path] = beside(l.layers[path], fresh)
 		}
 		return l, nil
 	},
