@@ -1,6 +1,6 @@
 //go:build torch
 
-// Command training makes and measures models: portraits, base, encoder, evaluate.
+// Command training makes and measures models: portraits, base, encoder, tune, evaluate.
 package main
 
 import (
@@ -18,6 +18,7 @@ var commands struct {
 	Portraits portraitsCommand `cmd:"" help:"Draw a sheet of the training pictures: a row for each identity, a column for each context."`
 	Base      baseCommand      `cmd:"" help:"Train a small base model from nothing: VAE, then text encoder and UNet."`
 	Encoder   encoderCommand   `cmd:"" help:"Train the encoder on a frozen base model."`
+	Tune      tuneCommand      `cmd:"" help:"Learn one person or thing from a few photos, as a concept file that the server draws with."`
 	Evaluate  evaluateCommand  `cmd:"" help:"Measure identity, editability, time and size of a model's methods on test persons."`
 }
 

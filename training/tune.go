@@ -1,0 +1,195 @@
+//go:build torch
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"likeness/encoder"
+	"likeness/models/backend/ort"
+	"likeness/models/pixels"
+	"likeness/training/tune"
+)
+
+type tuneCommand struct {
+	Method string `help:"How to learn: quick, lora or textual-inversion; see below." default:"quick" placeholder:"NAME"`
+	Photos string `required:"" help:"A photo, or a folder of 1 to 20 photos of one person." placeholder:"DIR"`
+	Out    string `short:"o" help:"The concept file. An earlier one is replaced at the end, as a whole." default:"concept.safetensors" placeholder:"FILE"`
+	Model  string `help:"Model folder." default:"models/demo" type:"existingdir"`
+	Word   string `help:"The word that prompts name the concept by, as <word>." default:"me"`
+	Class  string `help:"The noun that it is an instance of." default:"face"`
+
+	Steps      int     `help:"Steps of the optimizer (0: the method's)."`
+	LR         float64 `help:"Learning rate (0: the method's)."`
+	Batch      int     `help:"Noisy pictures that are computed together (0: the method's)."`
+	Accumulate int     `help:"Batches in a step: a larger batch in the same memory." default:"1"`
+	Seed       uint64  `help:"Of noise and variants. One seed twice is one concept." default:"1"`
+
+	Rank    int      `help:"Rank of the layers' changes: lora's, and of quick those beside the prediction (0: the method's)."`
+	Alpha   float64  `help:"LoRA's alpha: the changes count alpha/rank times (0: once)."`
+	Targets []string `help:"Layers of the UNet that lora changes, by the ends of their paths, as attn2.to_k,attn2.to_v (default: the encoder's, or all of attention)." placeholder:"NAME,..."`
+	Vectors int      `help:"Vectors of the word: textual-inversion's (1), or of lora's (none)."`
+	Init    string   `help:"The noun that a word starts as (default: the class)." placeholder:"NOUN"`
+
+	Caption  []string `help:"What the photos show, with {} for the subject, as \"a photo of {}\". Once for each wording." placeholder:"TEXT" sep:"none"`
+	Captions string   `help:"A ready set of captions: portrait says nothing of the style, photo says photo." enum:"portrait,photo" default:"portrait"`
+	Crop     string   `help:"What of a photo is learned: around the largest face, or its centre." enum:"face,centre" default:"face"`
+
+	Sample int    `help:"Steps between sample pictures (0: none)." default:"0"`
+	Run_   string `name:"run" help:"Folder of sample pictures and of what an interrupted run goes on from (default: the concept file's name with .run)." placeholder:"DIR"`
+	device
+}
+
+// Help is shown by kong.
+func (tuneCommand) Help() string {
+	var b strings.Builder
+	b.WriteString("Methods:\n\n")
+	for _, m := range tune.Methods {
+		d := m.Defaults
+		fmt.Fprintf(&b, "  %-18s %s (%d steps of %d, learning rate %g)\n", m.Name, m.Help, d.Steps, d.Batch, d.LR)
+	}
+	b.WriteString(`
+All of them keep the step that is best on noise they never train on. Ctrl-C writes the best so far; the same command then goes on.
+
+Examples:
+
+  training tune --photos me.jpg -o me.safetensors
+  training tune --photos ann/ --word ann --steps 40 -o ann.safetensors
+  training tune --method lora --photos ann/ --word ann --rank 8 --sample 100 -o ann-lora.safetensors
+  training tune --method textual-inversion --photos mug/ --word mug --class mug --crop centre --captions photo -o mug.safetensors
+
+  server generate --prompt "<me> wearing a crown" --concept me.safetensors`)
+	return b.String()
+}
+
+// Run is called by kong.
+func (c *tuneCommand) Run(ctx context.Context) error {
+	if err := writable(c.Out); err != nil {
+		return err
+	}
+	engine, err := c.engine()
+	if err != nil {
+		return err
+	}
+	defer engine.Close()
+	base, err := tune.Open(engine, c.Model)
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	intake, closeIntake, err := c.intake()
+	if err != nil {
+		return err
+	}
+	defer closeIntake()
+	photos, err := tune.ReadPhotos(ctx, c.Photos, intake, base.Side(), base.Seen())
+	if err != nil {
+		return err
+	}
+	line := newTuneLine(c.folder())
+	result, err := tune.Tune(ctx, base, photos, c.config(), line.show)
+	line.end()
+	if err = errors.Join(err, line.err); result == nil {
+		return err
+	}
+	if problem := result.Concept.Write(c.Out); problem != nil {
+		return errors.Join(err, problem)
+	}
+	fmt.Fprintf(os.Stderr, "%s: <%s> of step %d, loss on held-out noise %.4f (%.4f before the first step), %d steps in %s\n",
+		c.Out, result.Concept.Word, result.Best, result.Last, result.First, result.Steps, result.Elapsed.Round(10*time.Millisecond))
+	if result.Interrupted {
+		fmt.Fprintln(os.Stderr, "interrupted: the same command goes on")
+	}
+	return err
+}
+
+func (c *tuneCommand) config() tune.Config {
+	captions := c.Caption
+	if len(captions) == 0 {
+		captions = tune.Captions[c.Captions]
+	}
+	return tune.Config{Method: c.Method, Word: c.Word, Class: c.Class, Steps: c.Steps, LR: c.LR, Batch: c.Batch, Accumulate: c.Accumulate,
+		Seed: c.Seed, Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, Vectors: c.Vectors, Init: c.Init, Captions: captions,
+		SampleEvery: c.Sample, Run: c.folder()}
+}
+
+func (c *tuneCommand) folder() string {
+	if c.Run_ != "" {
+		return c.Run_
+	}
+	return strings.TrimSuffix(c.Out, filepath.Ext(c.Out)) + ".run"
+}
+
+// intake reads photos, with the face detector where one is wanted and installed.
+func (c *tuneCommand) intake() (tune.Intake, func() error, error) {
+	library := ort.LibraryPath()
+	file := filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile)
+	if _, err := os.Stat(file); err != nil || c.Crop == "centre" {
+		return func(side int) *encoder.Intake { return encoder.NewIntake(encoder.IntakeConfig{Size: side}) }, func() error { return nil }, nil
+	}
+	if err := ort.Init(library); err != nil {
+		return nil, nil, err
+	}
+	detector, err := ort.OpenFile(file, ort.Options{Threads: c.Threads})
+	if err != nil {
+		return nil, nil, err
+	}
+	return func(side int) *encoder.Intake {
+		return encoder.NewIntake(encoder.IntakeConfig{Size: side, Detector: detector})
+	}, detector.Close, nil
+}
+
+// writable finds out before the work whether a file can be made in the folder of path.
+func writable(path string) error {
+	if stat, err := os.Stat(path); err == nil && stat.IsDir() {
+		return fmt.Errorf("--out %s is a folder: name a file", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("--out %s: %w", path, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// tuneLine shows how far a tuning is: one line, rewritten, on a terminal, and a line now and then elsewhere. It writes the samples.
+type tuneLine struct {
+	folder   string
+	terminal bool
+	shown    time.Time
+	err      error // of the first sample picture that could not be written
+}
+
+func newTuneLine(folder string) *tuneLine {
+	info, err := os.Stderr.Stat()
+	return &tuneLine{folder: folder, terminal: err == nil && info.Mode()&os.ModeCharDevice != 0}
+}
+
+func (l *tuneLine) show(e tune.Event) {
+	if e.Sample != nil && l.err == nil {
+		if l.err = os.MkdirAll(l.folder, 0o755); l.err == nil {
+			l.err = pixels.WritePNG(filepath.Join(l.folder, fmt.Sprintf("sample-%06d.png", e.Step)), e.Sample)
+		}
+	}
+	every, before, after := 5*time.Second, "", "\n"
+	if l.terminal {
+		every, before, after = 100*time.Millisecond, "\r\x1b[K", ""
+	}
+	if time.Since(l.shown) < every && e.Step < e.Steps {
+		return
+	}
+	l.shown = time.Now()
+	fmt.Fprintf(os.Stderr, "%sstep %d/%d  loss %.4f  held-out %.4f (best at step %d)  %.2f steps/s  %s left%s",
+		before, e.Step, e.Steps, e.Loss, e.HeldOut, e.Best, e.PerSecond, e.Left.Round(time.Second), after)
+}
+
+func (l *tuneLine) end() {
+	if l.terminal && !l.shown.IsZero() {
+		fmt.Fprint(os.Stderr, "\r\x1b[K")
+	}
+}
