@@ -31,6 +31,11 @@ type generateCommand struct {
 	Seed           *uint64  `help:"Of the first picture; the others count up. By default a random one, which is printed." placeholder:"NUMBER"`
 	Steps          int      `help:"Denoising steps; 0: the model's default." default:"0"`
 	GuidanceScale  float64  `help:"How closely the prompt is followed; 0: the model's default." default:"0"`
+	Rescale        float64  `name:"guidance-rescale" help:"How much of guidance's effect on the contrast is taken back, 0 to 1." default:"0"`
+	Start          float64  `name:"guidance-start" help:"The part of the steps, 0 to 1, before which there is no guidance; a step without costs half." default:"0"`
+	End            float64  `name:"guidance-end" help:"The part of the steps, 0 to 1, after which there is no guidance." default:"1"`
+	CacheInterval  int      `help:"Run the whole UNet at every so manieth step and its outermost layers between them (DeepCache); 1: at every step, which is exact." default:"1"`
+	Compare        bool     `help:"Make the exact pictures as well, and print how far the others are from them and what they saved."`
 	ClipSkip       int      `help:"How many of the text encoder's last layers are passed over, as diffusers counts; web UIs count one more." default:"0"`
 	Scheduler      string   `help:"The sampler, for example ddim, euler, unipc or dpmsolver++_karras (a wrong name lists all); by default the model's own." placeholder:"NAME"`
 	Image          string   `help:"A picture to redraw instead of starting from nothing. Its transparent pixels, if it has any, are the mask." placeholder:"FILE"`
@@ -55,6 +60,7 @@ func (generateCommand) Help() string {
   server generate --prompt "<ann> and <bob> at the beach" --concept ann.safetensors:0.8 --concept bob.safetensors
   server generate --prompt "<me> in ink" --concept me.safetensors --concept ink-lora.safetensors:0.7
   server generate --prompt "a photo of <me> at the beach" --concept me.safetensors --image beach.png --mask face.png
+  server generate --prompt "a castle" --cache-interval 3 --guidance-end 0.8 --compare    half the time: is it good enough?
 
 A LoRA acts on the whole picture and need not be named; <its-file-name:0.7>, which is then taken out of the prompt, sets its strength too.`
 }
@@ -65,7 +71,8 @@ func (c *generateCommand) Run(ctx context.Context) error {
 		return fmt.Errorf("-n %d: must be from 1 to %d", c.N, maxPictures)
 	}
 	r := pipeline.Request{
-		NegativePrompt: c.NegativePrompt, Steps: c.Steps, GuidanceScale: c.GuidanceScale, ClipSkip: c.ClipSkip, Scheduler: c.Scheduler,
+		NegativePrompt: c.NegativePrompt, Steps: c.Steps, GuidanceScale: c.GuidanceScale, GuidanceRescale: c.Rescale,
+		GuidanceStart: c.Start, GuidanceEnd: c.End, CacheInterval: c.CacheInterval, ClipSkip: c.ClipSkip, Scheduler: c.Scheduler,
 		Seed: rand.Uint64N(1 << 32),
 	}
 	if c.Seed != nil {
@@ -92,6 +99,15 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err := c.readImages(m, &r); err != nil {
 		return err
 	}
+	var exact []*pipeline.Result
+	if c.Compare {
+		if err := warmUpShortcuts(ctx, m, r); err != nil {
+			return err
+		}
+		if exact, err = c.draw(ctx, m, r.Exact()); err != nil {
+			return err
+		}
+	}
 	start := time.Now()
 	results, err := c.draw(ctx, m, r)
 	if err != nil {
@@ -105,7 +121,10 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%s: seed %d, %v\n", strings.Join(written, ", "), r.Seed, took)
+	fmt.Fprintf(os.Stderr, "%s: seed %d, %v, %v\n", strings.Join(written, ", "), r.Seed, took, results[0].Steps)
+	if c.Compare {
+		return compare(results, exact).write(os.Stdout)
+	}
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"likeness/encoder/concept"
 	"likeness/encoder/exchange"
 	"likeness/models/checkpoint"
+	"likeness/models/pipeline"
 	"likeness/models/safetensors"
 )
 
@@ -28,8 +29,8 @@ type inspectCommand struct {
 // Help is shown by kong.
 func (inspectCommand) Help() string {
 	return `Nothing is loaded and nothing runs: headers and configurations say what a file or folder is, what it lacks, and what it will need in
-memory. The memory is that of the CPU: four bytes a parameter, whatever the file stores, and beside them the largest tensors of one picture at
-the size that the model was trained on, with guidance. What is missing ends the command with status 1.
+memory. The memory is that of the CPU: four bytes a parameter, whatever the file stores, and beside them the tensors that are there at once while
+one picture is drawn, at the size that the model was trained on, with guidance. --memory low opens one component at a time. What is missing ends the command with status 1.
 
   server inspect ~/models/stable-diffusion-v1-5        a diffusers folder
   server inspect ~/models/v1-5-pruned.safetensors      one file, as the web interfaces read it
@@ -217,14 +218,14 @@ func (r *report) write(w io.Writer) error {
 		if i == 0 {
 			fmt.Fprintln(t, "\n  component\tstored as\tweights\tparameters\ton disk\t")
 		}
-		fmt.Fprintf(t, "  %s\t%s\t%d\t%.1f M\t%s\t\n", p.Name, strings.Join(p.DTypes, "+"), p.Weights, float64(p.Parameters)/1e6, amount(p.Bytes))
+		fmt.Fprintf(t, "  %s\t%s\t%d\t%.1f M\t%s\t\n", p.Name, strings.Join(p.DTypes, "+"), p.Weights, float64(p.Parameters)/1e6, pipeline.Bytes(p.Bytes))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	if r.Memory != nil {
-		fmt.Fprintf(w, "\n  memory: about %s, %s for the weights and %s for one picture\n", amount(r.Memory.Weights+r.Memory.Picture),
-			amount(r.Memory.Weights), amount(r.Memory.Picture))
+		fmt.Fprintf(w, "\n  memory: about %v, %v for the weights and %v for one picture\n", pipeline.Bytes(r.Memory.Weights+r.Memory.Picture),
+			pipeline.Bytes(r.Memory.Weights), pipeline.Bytes(r.Memory.Picture))
 	}
 	for _, line := range r.Details {
 		fmt.Fprintln(w, "  "+line)
@@ -234,14 +235,6 @@ func (r *report) write(w io.Writer) error {
 		return err
 	}
 	return nil
-}
-
-// amount writes a number of bytes for people.
-func amount(n int64) string {
-	if n < 1e9 {
-		return fmt.Sprintf("%.1f MB", float64(n)/1e6)
-	}
-	return fmt.Sprintf("%.2f GB", float64(n)/1e9)
 }
 
 // isUnreadable tells errors of a file as a whole, of which no part can be told, from those of parts.

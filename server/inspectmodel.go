@@ -13,6 +13,7 @@ import (
 	"likeness/models/checkpoint"
 	"likeness/models/clip"
 	"likeness/models/op"
+	"likeness/models/pipeline"
 	"likeness/models/scheduler"
 	"likeness/models/unet"
 	"likeness/models/vae"
@@ -184,7 +185,12 @@ func (m *inspected) conclude() {
 	}
 	h, w := m.unet.SampleSize[0], m.unet.SampleSize[1]
 	m.Size = []int{w * m.vae.Factor(), h * m.vae.Factor()}
-	m.Memory = &footprint{Picture: picture(*m.unet, *m.vae)}
+	bytes, err := pipeline.Picture(trace.Peak, *m.unet, *m.vae, h, w)
+	if err != nil {
+		m.addProblem(err)
+		return
+	}
+	m.Memory = &footprint{Picture: bytes}
 	for _, p := range m.Parts {
 		m.Memory.Weights += 4 * p.Parameters
 	}
@@ -214,23 +220,6 @@ func (m *inspected) architecture() string {
 		name += fmt.Sprintf(", %d input channels for %d of the latents", cfg.InChannels, latents)
 	}
 	return name
-}
-
-// picture estimates the bytes of the largest tensors of one picture with guidance: the scores of the finest level that has attention, or, in
-// the VAE, three feature maps of the whole picture at the width that its last level reads.
-func picture(cfg unet.Config, decoder vae.Config) int64 {
-	h, w := int64(cfg.SampleSize[0]), int64(cfg.SampleSize[1])
-	channels := decoder.BlockOutChannels
-	factor := int64(decoder.Factor())
-	maps := 4 * 3 * h * w * factor * factor * int64(channels[min(1, len(channels)-1)])
-	for level, kind := range cfg.DownBlockTypes {
-		if strings.HasPrefix(kind, "CrossAttn") {
-			places := (h >> level) * (w >> level)
-			heads := cfg.Heads[min(level, len(cfg.Heads)-1)]
-			return max(maps, 4*2*int64(heads)*places*places)
-		}
-	}
-	return maps
 }
 
 // finite reads all weights and names those with values that are not finite.

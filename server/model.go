@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
@@ -80,6 +81,14 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 		}
 		return session, nil
 	}}
+	backend.LowMemory = cfg.Memory == "low"
+	backend.Check = func(name string, model op.Model, weights *checkpoint.Component) error {
+		_, err := emit(name, model, weights)
+		return err
+	}
+	if !strings.HasPrefix(cfg.Device, "cuda") { // whose memory is its own
+		backend.Free, backend.Weights, backend.Peak = meter{"/", cfg.MemoryLimit}.free, weightBytes, trace.Peak
+	}
 	backend.TextLayouts = map[string]*op.Layout{}
 	for _, component := range []string{checkpoint.TextEncoder, checkpoint.TextEncoder2} {
 		if len(more[component]) == 0 {
@@ -97,7 +106,7 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 	if err := m.openIntake(detectorFile, options); err != nil {
 		return err
 	}
-	m.Engine = pipeline.NewEngine(m.base, pipeline.EngineConfig{MaxQueued: maxQueue})
+	m.Engine = pipeline.NewEngine(m.base, pipeline.EngineConfig{MaxQueued: maxQueue, Tiling: pipeline.Tiling(cfg.VAETiling)})
 	return nil
 }
 
@@ -137,6 +146,15 @@ func (m *model) openIntake(detectorFile string, options ort.Options) error {
 }
 
 func openNetwork(name string, model op.Model, weights *checkpoint.Component, options ort.Options) (*ort.Session, error) {
+	graph, err := emit(name, model, weights)
+	if err != nil {
+		return nil, err
+	}
+	return ort.Open(graph, options)
+}
+
+// emit makes the graph of a component's network.
+func emit(name string, model op.Model, weights *checkpoint.Component) (*onnx.Graph, error) {
 	graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
 		info, ok := weights.Info(weight)
 		return onnx.Weight{Info: info.Info, Path: info.Path}, ok
@@ -144,7 +162,7 @@ func openNetwork(name string, model op.Model, weights *checkpoint.Component, opt
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
 	}
-	return ort.Open(graph, options)
+	return graph, nil
 }
 
 // Close ends what runs and releases the networks.

@@ -108,16 +108,36 @@ func (s *served) Subject(c *concept.Concept, scale float64) (pipeline.Subject, e
 
 // Generate implements api.Generator.
 func (s *served) Generate(ctx context.Context, r pipeline.Request, onEvent func(pipeline.Event)) (*pipeline.Result, error) {
-	m, done := s.use()
-	if !m.reaches(r.Subjects) {
-		done()
-		if err := s.widen(); err != nil {
-			return nil, err
-		}
-		m, done = s.use()
+	m, done, err := s.useFor(r)
+	if err != nil {
+		return nil, err
 	}
 	defer done()
 	return m.Generate(ctx, r, onEvent)
+}
+
+// Check implements api.Generator.
+func (s *served) Check(r pipeline.Request) error {
+	m, done, err := s.useFor(r)
+	if err != nil {
+		return err
+	}
+	defer done()
+	return m.Check(r)
+}
+
+// useFor is use of a model that the request's subjects can act on.
+func (s *served) useFor(r pipeline.Request) (m *model, done func(), err error) {
+	m, done = s.use()
+	if m.reaches(r.Subjects) {
+		return m, done, nil
+	}
+	done()
+	if err := s.widen(); err != nil {
+		return nil, nil, err
+	}
+	m, done = s.use()
+	return m, done, nil
 }
 
 // Import implements api.Exchange.

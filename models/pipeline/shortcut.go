@@ -106,5 +106,5 @@ func (c *StepCounts) count(s *sample) {
 }
 
 func (c StepCounts) String() string {
-	return fmt.Sprintf("%d whole and %d shallow steps, %d of them guided", c.Whole, c.Shallow, c.Guided)
+	return fmt.Sprintf("%d steps, %d whole, %d guided", c.Whole+c.Shallow, c.Whole, c.Guided)
 }

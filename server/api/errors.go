@@ -111,7 +111,11 @@ func requestProblem(e *pipeline.InvalidError) *problem {
 		}
 		return &problem{http.StatusUnprocessableEntity, "invalid_prompt", e.Field, message}
 	}
-	return &problem{http.StatusBadRequest, "invalid_parameter", e.Field, e.Field + " " + e.Reason}
+	param := e.Field
+	if param == "width" || param == "height" {
+		param = "size" // as the API has them
+	}
+	return &problem{http.StatusBadRequest, "invalid_parameter", param, e.Field + " " + e.Reason}
 }
 
 // errorBody is OpenAI's error object.

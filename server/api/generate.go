@@ -24,7 +24,15 @@ type pictureBody struct {
 	URL     string             `json:"url,omitempty"`
 	Seed    uint64             `json:"seed"`
 	Dropped int                `json:"dropped_tokens,omitempty"` // of the prompt's end, which did not fit
+	Steps   stepsBody          `json:"step_counts"`
 	Timings map[string]float64 `json:"timings_ms"`
+}
+
+// stepsBody says how the steps were taken.
+type stepsBody struct {
+	Whole   int `json:"whole"`
+	Shallow int `json:"shallow"`
+	Guided  int `json:"guided"`
 }
 
 // Events of a stream. Those named as OpenAI names them have its fields, and the index of the picture they belong to.
@@ -75,6 +83,9 @@ func (s *Server) generate(c echo.Context) error {
 func (s *Server) answerDrawing(c echo.Context, d *drawing) error {
 	if d.request.Owner == "" {
 		d.request.Owner = c.RealIP()
+	}
+	if err := s.Generator.Check(d.request); err != nil {
+		return err
 	}
 	before, err := s.drawing.admit(d.n)
 	if err != nil {
@@ -137,6 +148,7 @@ func (s *Server) draw(ctx context.Context, d *drawing, finish func(*image.NRGBA)
 				return err
 			}
 			clock.lap("png")
+			made[i].Steps = stepsBody(result.Steps)
 			made[i].Seed, made[i].Dropped, made[i].Timings = r.Seed, result.Truncated, clock.total()
 			name := d.named(eventCompleted)
 			report(event{name, completedEvent{name, i, time.Now().Unix(), d.size(), "png", made[i]}})

@@ -36,6 +36,7 @@ type painter struct {
 	mu       sync.Mutex
 	encoded  int
 	requests []pipeline.Request
+	refuse   func(r pipeline.Request) error
 	before   func(ctx context.Context, r pipeline.Request) error // what happens ahead of each picture
 	onEncode func(ctx context.Context) error                     // and ahead of each concept
 }
@@ -70,6 +71,13 @@ func (p *painter) Subject(c *concept.Concept, scale float64) (pipeline.Subject, 
 	return pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, Scale: scale}, nil
 }
 
+func (p *painter) Check(r pipeline.Request) error {
+	if p.refuse != nil {
+		return p.refuse(r)
+	}
+	return nil
+}
+
 func (p *painter) Generate(ctx context.Context, r pipeline.Request, onEvent func(pipeline.Event)) (*pipeline.Result, error) {
 	p.mu.Lock()
 	p.requests = append(p.requests, r)
@@ -97,7 +105,7 @@ func (p *painter) Generate(ctx context.Context, r pipeline.Request, onEvent func
 		}
 		onEvent(e)
 	}
-	return &pipeline.Result{Image: img}, ctx.Err()
+	return &pipeline.Result{Image: img, Steps: pipeline.StepCounts{Whole: r.Steps}}, ctx.Err()
 }
 
 // world is a server under test.

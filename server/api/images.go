@@ -19,14 +19,15 @@ import (
 
 // Bounds of a request for pictures.
 const (
-	maxPrompt   = 1000 // characters
-	maxPictures = 10
-	maxPartials = 3
-	maxSteps    = 100
-	maxGuidance = 30
-	maxStrength = concept.MaxScale
-	maxSeed     = 1<<53 - 1 // what every JSON reader keeps exactly
-	maxSide     = 2048      // pixels; the model may allow less
+	maxPrompt      = 1000 // characters
+	maxPictures    = 10
+	maxPartials    = 3
+	maxSteps       = 100
+	maxGuidance    = 30
+	maxStrength    = concept.MaxScale
+	minGuidanceEnd = 0.01
+	maxSeed        = 1<<53 - 1 // what every JSON reader keeps exactly
+	maxSide        = 2048      // pixels; the model may allow less
 )
 
 // generationBody is OpenAI's request with the fields of a diffusion model. A null is as good as no value. The last ones
@@ -46,6 +47,10 @@ type generationBody struct {
 	Steps          *int     `json:"steps"`
 	GuidanceScale  *float64 `json:"guidance_scale"`
 	Scheduler      *string  `json:"scheduler"`
+	Rescale        *float64 `json:"guidance_rescale"`
+	Start          *float64 `json:"guidance_start"`
+	End            *float64 `json:"guidance_end"`
+	CacheInterval  *int     `json:"cache_interval"`
 	Strength       *float64 `json:"concept_strength"`
 
 	Quality    *string `json:"quality"`
@@ -110,6 +115,7 @@ func (s *Server) checkDrawing(ctx context.Context, b generationBody) (*drawing, 
 		request: pipeline.Request{
 			NegativePrompt: or(b.NegativePrompt, ""), Seed: or(b.Seed, rand.Uint64N(1<<32)), Steps: or(b.Steps, s.Model.Steps),
 			GuidanceScale: or(b.GuidanceScale, s.Model.GuidanceScale), Scheduler: or(b.Scheduler, s.Model.Scheduler),
+			GuidanceRescale: or(b.Rescale, 0), GuidanceStart: or(b.Start, 0), GuidanceEnd: or(b.End, 1), CacheInterval: or(b.CacheInterval, 1),
 			Owner: or(b.User, ""),
 		},
 	}
@@ -120,6 +126,8 @@ func (s *Server) checkDrawing(ctx context.Context, b generationBody) (*drawing, 
 	err := firstError(
 		between("n", d.n, 1, maxPictures), between("partial_images", d.partials, 0, maxPartials),
 		between("steps", d.request.Steps, 1, maxSteps), between("guidance_scale", d.request.GuidanceScale, 0, maxGuidance),
+		between("guidance_rescale", d.request.GuidanceRescale, 0, 1), between("guidance_start", d.request.GuidanceStart, 0, 1),
+		between("guidance_end", d.request.GuidanceEnd, minGuidanceEnd, 1), between("cache_interval", d.request.CacheInterval, 1, maxSteps),
 		between("concept_strength", strength, 0, maxStrength), between("seed", d.request.Seed, 0, maxSeed),
 		oneOf("response_format", or(b.ResponseFormat, "b64_json"), "b64_json", "url"),
 		oneOf("output_format", or(b.OutputFormat, "png"), "png"),

@@ -42,8 +42,9 @@ type Exchange interface {
 	Export(c *concept.Concept, format string) ([]byte, error)
 }
 
-// Generator makes one picture; *pipeline.Engine is one.
+// Generator makes one picture; *pipeline.Engine is one. Check is the error that Generate would begin with, for which the request is at fault.
 type Generator interface {
+	Check(r pipeline.Request) error
 	Generate(ctx context.Context, r pipeline.Request, onEvent func(pipeline.Event)) (*pipeline.Result, error)
 }
 

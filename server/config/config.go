@@ -20,17 +20,23 @@ const native = EnvPrefix + "_NATIVE"
 
 // Model is what every command needs to open a model.
 type Model struct {
-	Model        string `help:"A diffusers folder, with an encoder folder in it to make concepts, or a single-file checkpoint." default:"models/demo" placeholder:"DIR"`
-	IPAdapter    string `name:"ip-adapter" help:"An IP-Adapter made for the model, as it is published: it makes concepts of photos, in place of an encoder in the model's folder." placeholder:"FILE.safetensors"`
-	ImageEncoder string `help:"The image encoder that the IP-Adapter was trained with; by default the folder image_encoder beside it." placeholder:"DIR"`
-	Device       string `help:"Where networks run: cpu, cuda or cuda:INDEX." default:"cpu"`
-	Threads      int    `help:"Threads of a network's run; 0: as many as there are cores." default:"0"`
+	Model        string  `help:"A diffusers folder, with an encoder folder in it to make concepts, or a single-file checkpoint." default:"models/demo" placeholder:"DIR"`
+	IPAdapter    string  `name:"ip-adapter" help:"An IP-Adapter made for the model, as it is published: it makes concepts of photos, in place of an encoder in the model's folder." placeholder:"FILE.safetensors"`
+	ImageEncoder string  `help:"The image encoder that the IP-Adapter was trained with; by default the folder image_encoder beside it." placeholder:"DIR"`
+	Device       string  `help:"Where networks run: cpu, cuda or cuda:INDEX." default:"cpu"`
+	Memory       string  `help:"full keeps all networks open; low opens each only while it is used, so that the largest counts, and every picture waits for them to open." enum:"full,low" default:"full"`
+	MemoryLimit  float64 `help:"Gigabytes that this process may take up; 0: what the machine, or its container, has. What cannot fit is refused before it begins." default:"0"`
+	VAETiling    string  `name:"vae-tiling" help:"Decode and encode pictures in tiles, in the memory of one: auto over 1024×1024 pixels, on over the size that the VAE was trained on, off never." enum:"auto,on,off" default:"auto"`
+	Threads      int     `help:"Threads of a network's run; 0: as many as there are cores." default:"0"`
 }
 
 // Validate is called by kong.
 func (m Model) Validate() error {
 	if m.ImageEncoder != "" && m.IPAdapter == "" {
 		return fmt.Errorf("--image-encoder %s: it is for an IP-Adapter, which --ip-adapter names", m.ImageEncoder)
+	}
+	if !(m.MemoryLimit >= 0) {
+		return fmt.Errorf("--memory-limit %g: must not be negative", m.MemoryLimit)
 	}
 	if m.Threads < 0 || m.Threads > 1024 {
 		return fmt.Errorf("--threads %d: must be from 0 to 1024", m.Threads)
