@@ -24,6 +24,7 @@ type Concept struct {
 	Layout    string    // digest of the offsets layout that Coefficients or Offsets refer to
 	Encoder   string    // fingerprint of the encoder; empty if none was used
 	Created   time.Time // kept in UTC
+	Version   int       // under its ID, counted by what stores it; 0 is the first
 	Photos    int       // how many were read
 	PhotoHash string    // identifies the photos, so that the same ones need no second run
 	Notes     []string  // remarks for the user, such as "several faces: the largest was taken"
@@ -114,6 +115,9 @@ func (c *Concept) Validate() error {
 	}
 	if c.Photos < 0 {
 		return &InvalidError{"photos", "is negative"}
+	}
+	if c.Version < 0 {
+		return &InvalidError{"version", "is negative"}
 	}
 	if err := c.validateNotes(); err != nil {
 		return err

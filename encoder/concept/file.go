@@ -20,6 +20,7 @@ const (
 	formatName   = "likeness.concept"
 	formatNumber = "1"
 	maxFile      = 256 << 20
+	metaVersion  = "concept_version" // of the concept; "version" is the format's
 )
 
 // Names of the tensors in a file.
@@ -85,6 +86,9 @@ func (c *Concept) encode() (map[string]safetensors.Tensor, map[string]string, er
 		"base_model": c.BaseModel, "layout": c.Layout, "encoder": c.Encoder,
 		"created": c.Created.UTC().Format(time.RFC3339Nano), "photos": strconv.Itoa(c.Photos),
 		"photo_hash": c.PhotoHash, "notes": string(notes),
+	}
+	if c.Version > 0 {
+		meta[metaVersion] = strconv.Itoa(c.Version)
 	}
 	tensors := map[string]safetensors.Tensor{}
 	if e := c.WordEmbeddings; len(e.Data) > 0 {
@@ -208,6 +212,11 @@ func decode(tensors map[string]safetensors.Tensor, meta map[string]string) (*Con
 	}
 	if c.Photos, err = strconv.Atoi(meta["photos"]); err != nil {
 		return nil, &InvalidError{"photos", "is not a number"}
+	}
+	if text, ok := meta[metaVersion]; ok {
+		if c.Version, err = strconv.Atoi(text); err != nil {
+			return nil, &InvalidError{"version", "is not a number"}
+		}
 	}
 	if err := json.Unmarshal([]byte(meta["notes"]), &c.Notes); err != nil {
 		return nil, &InvalidError{"notes", "is not a list of texts"}

@@ -12,7 +12,7 @@ import (
 )
 
 // Store keeps concepts under their ID, each as its safetensors form. It is safe for concurrent use. An error that is
-// neither ErrNotFound nor a *DamagedError wraps ErrUnavailable, unless it comes from the caller's own function.
+// neither ErrNotFound, ErrNoVersion nor a *DamagedError wraps ErrUnavailable, unless it comes from the caller's own function.
 type Store interface {
 	// Put stores c under c.ID, replacing what was there. It is durable when Put returns.
 	Put(ctx context.Context, c *concept.Concept) error
@@ -24,7 +24,14 @@ type Store interface {
 	Find(ctx context.Context, key Key, value string) (Page, error)
 	// Update applies change to the stored concept and stores the result, as one step. The ID must stay.
 	Update(ctx context.Context, id string, change func(*concept.Concept) error) (*concept.Concept, error)
-	// Delete removes a concept, damaged or not: ErrNotFound if there is none.
+	// Revise is Update, and keeps the concept as it was as an earlier version, of which the newest MaxEarlier stay.
+	Revise(ctx context.Context, id string, change func(*concept.Concept) error) (*concept.Concept, error)
+	// Earlier returns the earlier versions of a concept, those of the highest numbers first.
+	Earlier(ctx context.Context, id string) ([]*concept.Concept, error)
+	// Restore puts an earlier version in the place of the concept, which becomes an earlier one itself. Name and word stay as they are now.
+	// It is ErrNoVersion if there is no such version.
+	Restore(ctx context.Context, id string, version int) (*concept.Concept, error)
+	// Delete removes a concept with its earlier versions, damaged or not: ErrNotFound if there is none.
 	Delete(ctx context.Context, id string) error
 	// Close releases the store.
 	Close() error
@@ -121,23 +128,4 @@ func NewID(now time.Time) string {
 		id[i] = digits[id[i]%32]
 	}
 	return string(id[:])
-}
-
-// Change decodes a stored value (nil: there is none), applies change and returns the new concept and its stored form.
-func Change(id string, value []byte, change func(*concept.Concept) error) (*concept.Concept, []byte, error) {
-	if value == nil {
-		return nil, nil, NotFound(id)
-	}
-	c, err := Decode(id, value)
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := change(c); err != nil {
-		return nil, nil, err
-	}
-	if c.ID != id {
-		return nil, nil, fmt.Errorf("concept %s: its id cannot change", id)
-	}
-	value, err = c.Marshal()
-	return c, value, err
 }

@@ -4,6 +4,7 @@ package bolt
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,11 +17,12 @@ import (
 )
 
 // Buckets: values has id → safetensors; keys has id → its index entries, separated by '\n'; index has
-// "key\x00value\x00id" → nothing.
+// "key\x00value\x00id" → nothing; earlier has "id\x00version" → safetensors, the version as eight bytes in big-endian order.
 var (
-	valuesBucket = []byte("values")
-	keysBucket   = []byte("keys")
-	indexBucket  = []byte("index")
+	valuesBucket  = []byte("values")
+	keysBucket    = []byte("keys")
+	indexBucket   = []byte("index")
+	earlierBucket = []byte("earlier")
 )
 
 // lockTimeout is how long Open waits for another process to let go of the file.
@@ -44,7 +46,7 @@ func Open(path string) (*Store, error) {
 		return nil, fmt.Errorf("concept store %s: %w", path, err)
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{valuesBucket, keysBucket, indexBucket} {
+		for _, name := range [][]byte{valuesBucket, keysBucket, indexBucket, earlierBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -91,7 +93,7 @@ func put(tx *bbolt.Tx, c *concept.Concept, value []byte) error {
 	return tx.Bucket(valuesBucket).Put([]byte(c.ID), value)
 }
 
-// remove deletes all there is of id, if anything.
+// remove deletes the concept of id, if there is one.
 func remove(tx *bbolt.Tx, id string) error {
 	keys := tx.Bucket(keysBucket)
 	if list := keys.Get([]byte(id)); list != nil {
@@ -181,18 +183,48 @@ func (s *Store) Find(ctx context.Context, key store.Key, value string) (store.Pa
 
 // Update implements store.Store.
 func (s *Store) Update(ctx context.Context, id string, change func(*concept.Concept) error) (*concept.Concept, error) {
+	return s.alter(ctx, id, func(r *store.Record) (*concept.Concept, error) { return r.Update(change) })
+}
+
+// Revise implements store.Store.
+func (s *Store) Revise(ctx context.Context, id string, change func(*concept.Concept) error) (*concept.Concept, error) {
+	return s.alter(ctx, id, func(r *store.Record) (*concept.Concept, error) { return r.Revise(change) })
+}
+
+// Restore implements store.Store.
+func (s *Store) Restore(ctx context.Context, id string, version int) (*concept.Concept, error) {
+	return s.alter(ctx, id, func(r *store.Record) (*concept.Concept, error) { return r.Restore(version) })
+}
+
+// alter changes all that is stored of a concept, as one step.
+func (s *Store) alter(ctx context.Context, id string, change func(*store.Record) (*concept.Concept, error)) (*concept.Concept, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	var c *concept.Concept
 	var wrong error // the answer, where the file is not to blame
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		old := bytes.Clone(tx.Bucket(valuesBucket).Get([]byte(id)))
-		var value []byte
-		if c, value, wrong = store.Change(id, old, change); wrong != nil {
+		r := record(tx, id)
+		before := r.Earlier
+		if c, wrong = change(r); wrong != nil {
 			return wrong
 		}
-		return put(tx, c, value)
+		earlier := tx.Bucket(earlierBucket)
+		for version := range before {
+			if r.Earlier[version] == nil {
+				if err := earlier.Delete(earlierKey(id, version)); err != nil {
+					return err
+				}
+			}
+		}
+		for version, value := range r.Earlier {
+			if before[version] == nil {
+				if err := earlier.Put(earlierKey(id, version), value); err != nil {
+					return err
+				}
+			}
+		}
+		return put(tx, c, r.Value)
 	})
 	if wrong != nil {
 		return nil, wrong
@@ -203,6 +235,33 @@ func (s *Store) Update(ctx context.Context, id string, change func(*concept.Conc
 	return c, nil
 }
 
+// record reads all that is stored of a concept.
+func record(tx *bbolt.Tx, id string) *store.Record {
+	r := &store.Record{ID: id, Value: bytes.Clone(tx.Bucket(valuesBucket).Get([]byte(id))), Earlier: map[int][]byte{}}
+	start := []byte(id + "\x00")
+	cursor := tx.Bucket(earlierBucket).Cursor()
+	for key, value := cursor.Seek(start); bytes.HasPrefix(key, start); key, value = cursor.Next() {
+		r.Earlier[int(binary.BigEndian.Uint64(key[len(start):]))] = bytes.Clone(value)
+	}
+	return r
+}
+
+func earlierKey(id string, version int) []byte {
+	return binary.BigEndian.AppendUint64([]byte(id+"\x00"), uint64(version))
+}
+
+// Earlier implements store.Store.
+func (s *Store) Earlier(ctx context.Context, id string) ([]*concept.Concept, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	var r *store.Record
+	if err := s.db.View(func(tx *bbolt.Tx) error { r = record(tx, id); return nil }); err != nil {
+		return nil, store.Unavailable(err)
+	}
+	return r.Versions()
+}
+
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, id string) error {
 	if err := ctx.Err(); err != nil {
@@ -211,6 +270,11 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 	found := false
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		found = tx.Bucket(valuesBucket).Get([]byte(id)) != nil
+		for version := range record(tx, id).Earlier {
+			if err := tx.Bucket(earlierBucket).Delete(earlierKey(id, version)); err != nil {
+				return err
+			}
+		}
 		return remove(tx, id)
 	})
 	if err == nil && !found {

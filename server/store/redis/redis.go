@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -19,6 +20,9 @@ import (
 const idsKey = "likeness:concepts"
 
 func conceptKey(id string) string { return "likeness:concept:" + id }
+
+// earlierKey is a hash of earlier versions. It is only ever changed together with the concept, which is watched.
+func earlierKey(id string) string { return "likeness:earlier:" + id }
 
 func indexKey(key store.Key, value string) string { return "likeness:" + string(key) + ":" + value }
 
@@ -181,6 +185,21 @@ func (s *Store) load(ctx context.Context, ids []string) (store.Page, error) {
 
 // Update implements store.Store.
 func (s *Store) Update(ctx context.Context, id string, change func(*concept.Concept) error) (*concept.Concept, error) {
+	return s.alter(ctx, id, func(r *store.Record) (*concept.Concept, error) { return r.Update(change) })
+}
+
+// Revise implements store.Store.
+func (s *Store) Revise(ctx context.Context, id string, change func(*concept.Concept) error) (*concept.Concept, error) {
+	return s.alter(ctx, id, func(r *store.Record) (*concept.Concept, error) { return r.Revise(change) })
+}
+
+// Restore implements store.Store.
+func (s *Store) Restore(ctx context.Context, id string, version int) (*concept.Concept, error) {
+	return s.alter(ctx, id, func(r *store.Record) (*concept.Concept, error) { return r.Restore(version) })
+}
+
+// alter changes all that is stored of a concept, as one step.
+func (s *Store) alter(ctx context.Context, id string, change func(*store.Record) (*concept.Concept, error)) (*concept.Concept, error) {
 	var c *concept.Concept
 	var wrong error // the answer, where Redis is not to blame
 	err := s.transact(ctx, id, func(tx *redis.Tx, pipe redis.Pipeliner) error {
@@ -188,15 +207,25 @@ func (s *Store) Update(ctx context.Context, id string, change func(*concept.Conc
 		if err != nil {
 			return err
 		}
-		var stored []byte
-		if v, found := old[valueField]; found {
-			stored = []byte(v)
+		r, err := record(ctx, tx, id, old)
+		if err != nil {
+			return err
 		}
-		var value []byte
-		if c, value, wrong = store.Change(id, stored, change); wrong != nil {
+		before := r.Earlier
+		if c, wrong = change(r); wrong != nil {
 			return wrong
 		}
-		put(ctx, pipe, old, c, value)
+		for version := range before {
+			if r.Earlier[version] == nil {
+				pipe.HDel(ctx, earlierKey(id), strconv.Itoa(version))
+			}
+		}
+		for version, value := range r.Earlier {
+			if before[version] == nil {
+				pipe.HSet(ctx, earlierKey(id), strconv.Itoa(version), value)
+			}
+		}
+		put(ctx, pipe, old, c, r.Value)
 		return nil
 	})
 	if wrong != nil {
@@ -208,6 +237,36 @@ func (s *Store) Update(ctx context.Context, id string, change func(*concept.Conc
 	return c, nil
 }
 
+// record reads all that is stored of a concept, whose own fields are given.
+func record(ctx context.Context, client redis.Cmdable, id string, fields map[string]string) (*store.Record, error) {
+	r := &store.Record{ID: id, Earlier: map[int][]byte{}}
+	if value, found := fields[valueField]; found {
+		r.Value = []byte(value)
+	}
+	earlier, err := client.HGetAll(ctx, earlierKey(id)).Result()
+	for field, value := range earlier {
+		version, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, fmt.Errorf("%s: version %q: %w", earlierKey(id), field, err)
+		}
+		r.Earlier[version] = []byte(value)
+	}
+	return r, err
+}
+
+// Earlier implements store.Store.
+func (s *Store) Earlier(ctx context.Context, id string) ([]*concept.Concept, error) {
+	fields, err := s.client.HGetAll(ctx, conceptKey(id)).Result()
+	if err != nil {
+		return nil, store.Unavailable(err)
+	}
+	r, err := record(ctx, s.client, id, fields)
+	if err != nil {
+		return nil, store.Unavailable(err)
+	}
+	return r.Versions()
+}
+
 // Delete implements store.Store.
 func (s *Store) Delete(ctx context.Context, id string) error {
 	found := false
@@ -215,6 +274,7 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 		old, err := tx.HGetAll(ctx, conceptKey(id)).Result()
 		found = len(old) > 0
 		remove(ctx, pipe, id, old)
+		pipe.Del(ctx, earlierKey(id))
 		return err
 	})
 	if err == nil && !found {
