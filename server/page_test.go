@@ -71,6 +71,8 @@ func TestPage(t *testing.T) {
 	if got := value[string](p, `document.querySelector("#prompt").value`); got != "<ada> hi" {
 		t.Errorf("the prompt is %q", got)
 	}
+	p.run("choose the fastest", script(`document.querySelector("#speed").value = "3"; import("./js/prompt.js").then((m) => { window.asked = m.readRequest() })`))
+	p.until("the speed is asked for", `window.asked?.cache_interval === 3`)
 	p.click("#generate")
 	p.until("the first run is in the gallery", fmt.Sprintf(finished, 4)+` && document.querySelectorAll("#runs .thumbs img").length === 4`)
 	p.click(".tile .view")

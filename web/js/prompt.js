@@ -93,6 +93,7 @@ export function readRequest() {
     steps: number("steps"),
     guidance_scale: number("guidance"),
     concept_strength: number("strength"),
+    cache_interval: number("speed"),
   };
   if (seed) request.seed = Number(seed);
   if (byId("negative").value.trim()) request.negative_prompt = byId("negative").value.trim();
@@ -105,6 +106,7 @@ export function writeRequest(request, seed) {
   byId("steps").value = request.steps;
   byId("guidance").value = request.guidance_scale;
   byId("strength").value = request.concept_strength;
+  byId("speed").value = request.cache_interval ?? 1;
   byId("negative").value = request.negative_prompt ?? "";
   byId("seed").value = seed;
   showSettings();
