@@ -16,10 +16,12 @@ type value struct {
 	name string
 	dt   op.DType
 	dims []int
+	half bool // its floats are of the builder's precision, not float32
 }
 
 type builder struct {
 	weights  Weights
+	compute  int     // the type of weights, and of what is computed with them: protoFloat, or a half precision
 	graph    message // the GraphProto: its nodes, initializers, inputs and outputs in the order they are made
 	nodes    int
 	values   map[string]*value // weights by name
@@ -36,9 +38,39 @@ type attrs map[string]any
 
 // node appends a node of one output and returns it. A nil input is one that is left out.
 func (b *builder) node(kind string, dt op.DType, dims []int, a attrs, inputs ...*value) *value {
+	half := kind != "Cast" && b.meet(inputs, kind == "Resize")
 	b.nodes++
-	out := &value{name: fmt.Sprintf("/%s_%d", kind, b.nodes), dt: dt, dims: dims}
+	out := &value{name: fmt.Sprintf("/%s_%d", kind, b.nodes), dt: dt, dims: dims, half: half && dt == op.Float32}
 	b.emit(kind, out.name, a, inputs)
+	return out
+}
+
+// meet brings the operands of a node to one precision: half as soon as one of them is, so that what no weight has met, as the timestep's
+// embedding, stays float32. It tells whether it is half. Where only the first operand counts, the others are left as they are.
+func (b *builder) meet(inputs []*value, first bool) bool {
+	if first {
+		return inputs[0].half
+	}
+	if !slices.ContainsFunc(inputs, func(v *value) bool { return v != nil && v.half }) {
+		return false
+	}
+	for i, v := range inputs {
+		if v == nil || v.dt != op.Float32 || v.half {
+			continue
+		}
+		key := "half " + v.name
+		if b.derived[key] == nil {
+			b.derived[key] = b.cast(v, b.compute)
+		}
+		inputs[i] = b.derived[key]
+	}
+	return true
+}
+
+// cast makes a value floats of the type.
+func (b *builder) cast(v *value, to int) *value {
+	out := b.node("Cast", op.Float32, v.dims, attrs{"to": to}, v)
+	out.half = to != protoFloat
 	return out
 }
 
@@ -69,6 +101,9 @@ func (b *builder) output(name string, v *value) {
 	dims, symbols := v.dims, make([]string, len(v.dims))
 	for i := range symbols {
 		symbols[i] = fmt.Sprintf("%s_%d", name, i)
+	}
+	if v.half {
+		v = b.cast(v, protoFloat)
 	}
 	if len(dims) == 0 {
 		dims = []int{1}
@@ -108,7 +143,8 @@ var storedType = map[safetensors.DType]int{
 	safetensors.TypeBF16: protoBFloat16, safetensors.TypeF64: protoDouble,
 }
 
-// Weight implements [op.Builder]. The weight keeps its stored type; ONNX Runtime folds the Cast to float when it opens the graph.
+// Weight implements [op.Builder]. The weight keeps its stored type; ONNX Runtime folds the Cast to the one that is computed in when it
+// opens the graph.
 func (b *builder) Weight(name string, dims ...int) (op.Value, error) {
 	if v, ok := b.values[name]; ok {
 		if !slices.Equal(v.dims, dims) {
@@ -136,8 +172,8 @@ func (b *builder) Weight(name string, dims ...int) (op.Value, error) {
 		m.bytes(9, w.Data)
 		b.graph.bytes(5, m)
 	}
-	if stored != protoFloat {
-		v = b.node("Cast", op.Float32, v.dims, attrs{"to": protoFloat}, v)
+	if v.half = stored == b.compute && stored != protoFloat; stored != b.compute {
+		v = b.cast(v, b.compute)
 		b.values[name] = v
 	}
 	return v, nil

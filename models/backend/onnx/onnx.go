@@ -40,8 +40,24 @@ type Graph struct {
 
 // Options configures Emit.
 type Options struct {
-	Name string // of the graph, for errors and profiles
+	Name    string    // of the graph, for errors and profiles
+	Compute Precision // of weights, and of what is computed with them; inputs and outputs are float32 always
 }
+
+// Precision is a type of floating-point numbers. The zero Precision is Float32.
+type Precision int
+
+// The precisions.
+const (
+	Float32 Precision = iota
+	Float16
+	BFloat16
+)
+
+// String is the name that PyTorch gives it.
+func (p Precision) String() string { return [...]string{"float32", "float16", "bfloat16"}[p] }
+
+var computeType = map[Precision]int{Float32: protoFloat, Float16: protoFloat16, BFloat16: protoBFloat16}
 
 // WeightsError lists every weight that the model asks for and cannot have.
 type WeightsError struct {
@@ -59,7 +75,7 @@ func Emit(model op.Model, weights Weights, o Options) (*Graph, error) {
 	if weights == nil {
 		weights = FromArrays(nil)
 	}
-	b := &builder{weights: weights, values: map[string]*value{}, derived: map[string]*value{}, inputs: map[string]Port{}}
+	b := &builder{weights: weights, compute: computeType[o.Compute], values: map[string]*value{}, derived: map[string]*value{}, inputs: map[string]Port{}}
 	outputs, err := op.Build(b, model)
 	if err != nil {
 		return nil, fmt.Errorf("graph %s: %w", o.Name, err)
