@@ -23,6 +23,8 @@ type learner struct {
 	decay    float64                  // of the weights, as AdamW has it
 	pull     float64                  // weight of the mean squared distance from the first values
 
+	everywhere bool // layers are changed for the negative prompt too
+
 	nouns   []float32 // [n, text width] of the class; nil: the vectors may become as long as they like
 	longest float64   // a word, noun and vector, is never longer
 }

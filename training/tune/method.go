@@ -78,9 +78,10 @@ var quick = Method{
 // quickPull is the weight of the mean squared distance from the prediction.
 const quickPull = 10
 
-// lora learns low-rank changes of layers (Hu et al. 2022), with alpha as kohya's and diffusers' trainers have it.
+// lora learns low-rank changes of layers (Hu et al. 2022), with alpha as kohya's and diffusers' trainers have it. Its concepts act on the
+// negative prompt too, as published ones do.
 var lora = Method{
-	Name:     "lora",
+	Name:     exchange.MethodLoRA,
 	Help:     "learns low-rank changes of the UNet's layers, from nothing; the prompt's class noun stands for the subject",
 	Defaults: Config{Steps: 500, LR: 1e-4, Batch: 1, Rank: 4},
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
@@ -91,7 +92,7 @@ var lora = Method{
 		if err != nil {
 			return nil, err
 		}
-		l := &learner{layers: freshLayers(targets, cfg.Rank, cfg.Seed), gain: 1, rate: cfg.LR, wordRate: cfg.LR, decay: 0.01}
+		l := &learner{layers: freshLayers(targets, cfg.Rank, cfg.Seed), gain: 1, rate: cfg.LR, wordRate: cfg.LR, decay: 0.01, everywhere: true}
 		if cfg.Alpha > 0 {
 			l.gain = cfg.Alpha / float64(cfg.Rank)
 		}

@@ -302,15 +302,11 @@ func (r *run) measure() error {
 	if math.IsNaN(r.last) || math.IsInf(r.last, 0) {
 		return &DivergedError{r.step, r.last}
 	}
-	r.waited++
-	if r.last < r.bestLoss*(1-leastGain) || r.best == nil {
-		r.waited = 0
-	}
-	if r.last >= r.bestLoss {
+	if r.waited++; r.best != nil && r.last > r.bestLoss*(1-leastGain) {
 		return nil
 	}
 	var err error
-	r.bestLoss, r.bestStep = r.last, r.step
+	r.bestLoss, r.bestStep, r.waited = r.last, r.step, 0
 	r.best, err = r.numbers()
 	return err
 }

@@ -19,7 +19,7 @@ func (r *run) sample() (image.Image, error) {
 	return pictures[0], nil
 }
 
-// pictures draws the first caption in steps with guidance. The negative prompt is the base model's.
+// pictures draws the first caption in steps with guidance. The negative prompt is empty.
 func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 	s := base.Sampler{Architecture: r.base.Architecture, Engine: r.engine, VAE: r.base.VAE, Steps: steps, GuidanceScale: guidance}
 	residual, err := r.residual(r.captions[0])
@@ -38,16 +38,23 @@ func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 			"timestep":              op.Floats(inputs["timestep"].F32[i:i+1], 1),
 			"encoder_hidden_states": op.Floats(text.F32[i*width:(i+1)*width], 1, text.Dims[1], text.Dims[2])}
 	}
-	plain := unet.New(r.base.UNet, nil)
+	predict := func(inputs map[string]op.Array, tuned bool) (op.Array, error) {
+		out, err := r.engine.Run(func(s op.Scope) map[string]op.Tensor {
+			u := s.Component("unet")
+			if tuned {
+				u = u.WithDeltas(r.learner.deltas(s))
+			}
+			return unet.New(r.base.UNet, nil)(u)
+		}, inputs, r.weights()...)
+		return out["noise_pred"], err
+	}
 	return s.Pictures(text, func(inputs map[string]op.Array) (op.Array, error) {
-		none, err := r.engine.Run(func(s op.Scope) map[string]op.Tensor { return plain(s.Component("unet")) }, half(inputs, 0), r.base.UNetAndText...)
+		negative, err := predict(half(inputs, 0), r.learner.everywhere)
 		if err != nil {
 			return op.Array{}, err
 		}
-		own, err := r.engine.Run(func(s op.Scope) map[string]op.Tensor {
-			return plain(s.Component("unet").WithDeltas(r.learner.deltas(s)))
-		}, half(inputs, 1), r.weights()...)
-		return op.Floats(append(none["noise_pred"].F32, own["noise_pred"].F32...), inputs["sample"].Dims...), err
+		positive, err := predict(half(inputs, 1), true)
+		return op.Floats(append(negative.F32, positive.F32...), inputs["sample"].Dims...), err
 	})
 }
 

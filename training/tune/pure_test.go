@@ -1,0 +1,171 @@
+package tune
+
+import (
+	"image"
+	"image/color"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"likeness/encoder"
+	"likeness/models/scheduler"
+	"likeness/models/tokenizer"
+)
+
+// The mask is one in the mean, highest on the face, falls with the distance from it and is even where no face is known.
+func TestMask(t *testing.T) {
+	m := box{0.25, 0.25, 0.5, 0.5}.mask(16, 16)
+	sum := 0.0
+	for _, v := range m {
+		sum += float64(v)
+	}
+	if math.Abs(sum/256-1) > 1e-5 {
+		t.Errorf("the mean is %g", sum/256)
+	}
+	row := m[6*16:][:16]
+	if row[5] != row[7] || row[5] != slices.Max(m) {
+		t.Errorf("the face's row %v", row)
+	}
+	for x := 10; x < 15; x++ {
+		if !(row[x] >= row[x+1]) {
+			t.Errorf("the weight rises away from the face: %v", row)
+		}
+	}
+	if low := m[255] / row[5]; low < far || low > 1.1*far {
+		t.Errorf("the corner counts %g of the face", low)
+	}
+	for _, v := range (box{}).mask(3, 5) {
+		if v != 1 {
+			t.Errorf("without a face a place counts %g", v)
+		}
+	}
+}
+
+// Every view has its face where its mask says: the views of a picture with a bright box are bright in their own box.
+func TestViews(t *testing.T) {
+	const side = 64
+	p := &encoder.Photo{Image: image.NewRGBA(image.Rect(0, 0, side, side)), Place: image.Rect(10, 16, 26, 36)}
+	for i := range side * side {
+		c := color.RGBA{0, 0, 0, 255}
+		if (image.Point{i % side, i / side}).In(p.Place) {
+			c = color.RGBA{255, 0, 0, 255}
+		}
+		p.Image.SetRGBA(i%side, i/side, c)
+	}
+	all := views(p, 8, rand.New(rand.NewPCG(1, 2)))
+	if len(all) != 8 || all[0].planes[16*side+10] != 1 || all[0].planes[0] != -1 {
+		t.Fatalf("%d views, of which the first is not the photo", len(all))
+	}
+	for n, v := range all {
+		for i, value := range v.planes[:side*side] {
+			x, y := (float64(i%side)+0.5)/side, (float64(i/side)+0.5)/side
+			edge := min(math.Abs(x-v.face.x0), math.Abs(x-v.face.x1), math.Abs(y-v.face.y0), math.Abs(y-v.face.y1))
+			inside := x > v.face.x0 && x < v.face.x1 && y > v.face.y0 && y < v.face.y1
+			if edge > 2.0/side && inside != (value > 0) {
+				t.Fatalf("view %d, place %d: red %g, inside of %v: %v", n, i, value, v.face, inside)
+			}
+		}
+	}
+	if all[1].face.x0 < 0.5 || all[2].face.x0 > 0.5 {
+		t.Errorf("the second view lies at %v, the third at %v: want every other one mirrored", all[1].face, all[2].face)
+	}
+}
+
+// From a noisy sample and a perfect prediction the clean latent comes back, whatever the network predicts.
+func TestNoiseComesBack(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	latent, noise := make([]float32, 4*4*4), make([]float32, 4*4*4)
+	for i := range latent {
+		latent[i], noise[i] = float32(r.NormFloat64()), float32(r.NormFloat64())
+	}
+	for _, prediction := range []string{scheduler.Epsilon, scheduler.VPrediction, scheduler.Sample} {
+		cfg := scheduler.Default()
+		cfg.PredictionType = prediction
+		for _, at := range []int{0, 300, 800} {
+			b := newBatch(cfg, []int{2, 4, 4, 4})
+			b.put(1, latent, noise, make([]float32, 16), at)
+			back := make([]float32, len(latent))
+			cfg.PredictX0(back, b.sample[64:], b.target[64:], float64(at))
+			for i := range back {
+				if math.Abs(float64(back[i]-latent[i])) > 1e-4 {
+					t.Fatalf("%s at %d: %g comes back as %g", prediction, at, latent[i], back[i])
+				}
+			}
+			if b.timestep[1] != float32(at) || !(b.weight[1] > 0 && b.weight[1] <= 3.5) {
+				t.Errorf("%s at %d: timestep %g, weight %g", prediction, at, b.timestep[1], b.weight[1])
+			}
+		}
+	}
+}
+
+func TestCaptions(t *testing.T) {
+	tok, err := tokenizer.Open("../../models/demo/tokenizer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for set, templates := range Captions {
+		for _, template := range templates {
+			c, err := encode(tok, template, "me", "face", 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ones := 0
+			for i, v := range c.slots {
+				if v == 1 {
+					ones++
+					if want := tok.Tokens("face")[0]; c.ids[i/2] != want {
+						t.Errorf("%s %q: token %d at a slot, want the noun's %d", set, template, c.ids[i/2], want)
+					}
+				}
+			}
+			plain, err := tok.Encode(strings.ReplaceAll(template, "{}", "face"), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if alone, err := encode(tok, template, "me", "face", 0); err != nil || !slices.Equal(alone.ids, plain.IDs) || ones != 2 {
+				t.Errorf("%s %q: %d slots, without a word %v, %v", set, template, ones, alone.ids, err)
+			}
+		}
+	}
+}
+
+func TestReadPhotosRefuses(t *testing.T) {
+	read := func(path string) error {
+		_, err := ReadPhotos(t.Context(), path, func(side int) *encoder.Intake {
+			return encoder.NewIntake(encoder.IntakeConfig{Size: side})
+		}, 64, 32)
+		return err
+	}
+	empty, many, broken := t.TempDir(), t.TempDir(), t.TempDir()
+	for i := range MaxPhotos + 1 {
+		if err := os.WriteFile(filepath.Join(many, string(rune('a'+i))), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, data := range map[string]string{"a.png": "\x89PNG\r\n\x1a\nand no more", "b.txt": "hello", ".hidden": "not read"} {
+		if err := os.WriteFile(filepath.Join(broken, name), []byte(data), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, want := range map[string][]string{
+		empty:                          {"no photos", empty, "1 to 20"},
+		filepath.Join(empty, "gone"):   {"no photos", "gone does not exist"},
+		many:                           {many, "21 files", "at most 20"},
+		broken:                         {"a.png: the PNG header is damaged", "b.txt: the file is not an image"},
+		filepath.Join(broken, "b.txt"): {"b.txt: the file is not an image"},
+	} {
+		err := read(path)
+		for _, part := range want {
+			if err == nil || !strings.Contains(err.Error(), part) {
+				t.Errorf("error %v, want one with %q", err, part)
+			}
+		}
+		if err != nil && strings.Contains(err.Error(), "hidden") {
+			t.Errorf("a hidden file was read: %v", err)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+//go:build torch
+
+package tune
+
+import (
+	"image"
+	"image/color"
+	"math"
+	"path/filepath"
+	"testing"
+
+	"likeness/encoder/concept"
+	"likeness/encoder/exchange"
+	"likeness/models/backend/onnx"
+	"likeness/models/backend/ort"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/pipeline"
+)
+
+// A tuned concept that is read back from its file gives on ONNX Runtime the picture that libtorch gives while it is tuned.
+func TestServedPictures(t *testing.T) {
+	dir := withEncoder(t)
+	b := openBase(t, newEngine(t), dir)
+	photos := readPhotos(t, b, 1)
+	for _, method := range everyMethod {
+		t.Run(method, func(t *testing.T) {
+			m, err := find(method)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := m.complete(config(method))
+			cfg.LR = 0.05
+			work := &task{base: b, cfg: cfg, photos: photos}
+			if work.learner, err = m.start(t.Context(), b, cfg, photos); err != nil {
+				t.Fatal(err)
+			}
+			if err := work.prepare(); err != nil {
+				t.Fatal(err)
+			}
+			r, err := newRun(work, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.close()
+			first, err := r.pictures(goldenPicture.Steps, goldenPicture.GuidanceScale)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.train(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			want, err := r.pictures(goldenPicture.Steps, goldenPicture.GuidanceScale)
+			if err != nil {
+				t.Fatal(err)
+			}
+			numbers, err := r.numbers()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := r.concept(numbers)
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(t.TempDir(), "me.safetensors")
+			if err := c.Write(path); err != nil {
+				t.Fatal(err)
+			}
+			if c, err = concept.Read(path); err != nil {
+				t.Fatal(err)
+			}
+			got := serve(t, dir, c)
+			if most, mean := difference(got, want[0]); most > 1 || mean > 1e-3 {
+				t.Errorf("the served picture is up to %d levels from the tuned one, %g of the range in the mean", most, mean)
+			}
+			if most, _ := difference(first[0], want[0]); most < 4 {
+				t.Errorf("tuning changed the picture by %d levels only", most)
+			}
+		})
+	}
+}
+
+// goldenPicture is the request of the compared pictures; the seed is that of sample pictures.
+var goldenPicture = pipeline.Request{Prompt: "a photo of <me>", NegativePrompt: " ", Seed: 1, Steps: 6, GuidanceScale: 3, Scheduler: "ddim"}
+
+// serve draws the picture with the concept on ONNX Runtime.
+func serve(t *testing.T, dir string, c *concept.Concept) image.Image {
+	t.Helper()
+	if err := ort.Init(ort.LibraryPath()); err != nil {
+		t.Fatal(err)
+	}
+	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
+		graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
+			info, ok := weights.Info(weight)
+			return onnx.Weight{Info: info.Info, Path: info.Path}, ok
+		}, onnx.Options{Name: name})
+		if err != nil {
+			return nil, err
+		}
+		return ort.Open(graph, ort.Options{Threads: 1})
+	}}
+	s := pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, Everywhere: c.Method == exchange.MethodLoRA, Scale: 1}
+	if layers := c.LoRA[checkpoint.UNet]; layers != nil {
+		backend.Layout = func(op.Model) (*op.Layout, error) { return op.NewLayout(2, exchange.Targets(layers)) }
+		var err error
+		if s.Layout, s.Offsets, err = exchange.Pack(layers); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := pipeline.Open(dir, backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	e := pipeline.NewEngine(m, pipeline.EngineConfig{})
+	defer e.Close()
+	request := goldenPicture
+	request.Subjects = []pipeline.Subject{s}
+	result, err := e.Generate(t.Context(), request, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result.Image
+}
+
+// difference is the largest of two pictures' values in grey levels, and the mean over the range.
+func difference(a, b image.Image) (most int, mean float64) {
+	r := a.Bounds()
+	for y := r.Min.Y; y < r.Max.Y; y++ {
+		for x := r.Min.X; x < r.Max.X; x++ {
+			p, q := color.NRGBAModel.Convert(a.At(x, y)).(color.NRGBA), color.NRGBAModel.Convert(b.At(x, y)).(color.NRGBA)
+			for _, d := range []int{int(p.R) - int(q.R), int(p.G) - int(q.G), int(p.B) - int(q.B)} {
+				d = max(d, -d)
+				most, mean = max(most, d), mean+float64(d)/255
+			}
+		}
+	}
+	return most, mean / math.Max(1, float64(3*r.Dx()*r.Dy()))
+}

@@ -1,0 +1,348 @@
+//go:build torch
+
+package tune
+
+import (
+	"context"
+	"errors"
+	"image"
+	"image/color"
+	"image/draw"
+	"image/png"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"likeness/encoder"
+	"likeness/encoder/concept"
+	"likeness/encoder/exchange"
+	"likeness/models/backend/trace"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/safetensors"
+	"likeness/models/unet"
+	"likeness/training/loop"
+)
+
+// withEncoder is a copy of the tiny folder with an encoder of random weights.
+func withEncoder(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := os.CopyFS(dir, os.DirFS(tinySD)); err != nil {
+		t.Fatal(err)
+	}
+	cfg := encoder.Default(16)
+	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups, cfg.NumHeads = 32, 4, []int{8, 8}, 4, 2
+	cfg.HiddenSize, cfg.Rank, cfg.NumCoefficients = 16, 2, 3
+	folder, err := checkpoint.OpenComponent(filepath.Join(dir, checkpoint.UNet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	base, err := unet.ParseConfig(folder.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout, err := trace.Layout(unet.New(base, nil), cfg.Rank, cfg.IsTarget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := loop.Init(func(s op.Scope) map[string]op.Tensor {
+		out := encoder.Network(cfg, layout)(s)
+		out["offsets"] = encoder.Offsets(s, cfg, layout, out["coefficients"])
+		return out
+	}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensors := map[string]safetensors.Tensor{}
+	for name, a := range weights {
+		tensors[name] = safetensors.F32(a.F32, a.Dims...)
+	}
+	if err := checkpoint.WriteComponent(filepath.Join(dir, "encoder"), cfg, tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// writePhotos writes n photos of coloured shapes.
+func writePhotos(t *testing.T, n int) string {
+	t.Helper()
+	dir := t.TempDir()
+	r := rand.New(rand.NewPCG(4, 4))
+	for i := range n {
+		img := image.NewRGBA(image.Rect(0, 0, 80, 72))
+		for range 12 {
+			x, y := r.IntN(80), r.IntN(72)
+			c := color.RGBA{uint8(r.IntN(256)), uint8(r.IntN(256)), uint8(r.IntN(256)), 255}
+			draw.Draw(img, image.Rect(x-20, y-20, x+20, y+20), image.NewUniform(c), image.Point{}, draw.Src)
+		}
+		f, err := os.Create(filepath.Join(dir, string(rune('a'+i))+".png"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(png.Encode(f, img), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func centre(side int) *encoder.Intake { return encoder.NewIntake(encoder.IntakeConfig{Size: side}) }
+
+func readPhotos(t *testing.T, b *Base, n int) []Photo {
+	t.Helper()
+	photos, err := ReadPhotos(t.Context(), writePhotos(t, n), centre, b.Side(), b.Seen())
+	if err != nil || len(photos) != n {
+		t.Fatal(photos, err)
+	}
+	return photos
+}
+
+// config is a short run of a method.
+func config(method string) Config {
+	return Config{Method: method, Word: "me", Class: "face", Steps: 6, LR: 1e-2, Batch: 4, Vectors: map[string]int{"textual-inversion": 2}[method],
+		Rank: 3, Seed: 7, Captions: []string{"a photo of {}", "a drawing of {}"}}
+}
+
+var everyMethod = []string{"quick", "lora", "textual-inversion"}
+
+func tune(t *testing.T, b *Base, photos []Photo, cfg Config) *Result {
+	t.Helper()
+	result, err := Tune(t.Context(), b, photos, cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+// same tells whether two concepts hold the same numbers.
+func same(a, b *concept.Concept) bool {
+	return reflect.DeepEqual(a.WordEmbeddings, b.WordEmbeddings) && reflect.DeepEqual(a.LoRA, b.LoRA)
+}
+
+// One seed twice is one concept, for every method; another seed is another. The best step is never worse than the first values.
+func TestOneSeedTwice(t *testing.T) {
+	b := openBase(t, newEngine(t), withEncoder(t))
+	photos := readPhotos(t, b, 2)
+	for _, method := range everyMethod {
+		cfg := config(method)
+		first, second := tune(t, b, photos, cfg), tune(t, b, photos, cfg)
+		if !same(first.Concept, second.Concept) || first.Last != second.Last {
+			t.Errorf("%s: two runs with one seed differ", method)
+		}
+		cfg.Seed++
+		if other := tune(t, b, photos, cfg); other.First == first.First || other.Last == first.Last {
+			t.Errorf("%s: the seed makes no difference", method)
+		}
+		if first.Last > first.First || math.IsNaN(first.Last) {
+			t.Errorf("%s: the loss on held-out noise is %g at the best step, %g before the first", method, first.Last, first.First)
+		}
+		c := first.Concept
+		if c.Method != method || c.Photos != 2 || c.BaseModel != b.fingerprint || c.PhotoHash == "" {
+			t.Errorf("%s: the concept says %+v", method, c)
+		}
+	}
+}
+
+// A run that is stopped and started again ends where one that never stopped does.
+func TestResume(t *testing.T) {
+	b := openBase(t, newEngine(t), withEncoder(t))
+	photos := readPhotos(t, b, 1)
+	for _, method := range everyMethod {
+		cfg := config(method)
+		whole := tune(t, b, photos, cfg)
+		cfg.Run = filepath.Join(t.TempDir(), "run")
+		ctx, cancel := context.WithCancel(t.Context())
+		half, err := Tune(ctx, b, photos, cfg, func(e Event) {
+			if e.Step == 3 {
+				cancel()
+			}
+		})
+		if err != nil || !half.Interrupted || half.Steps != 3 {
+			t.Fatal(half, err)
+		}
+		saved := filepath.Join(cfg.Run, checkpointFile)
+		if _, err := os.Stat(saved); err != nil {
+			t.Fatal(err)
+		}
+		var steps []int
+		rest, err := Tune(t.Context(), b, photos, cfg, func(e Event) { steps = append(steps, e.Step) })
+		if err != nil || len(steps) == 0 || steps[0] != 4 {
+			t.Fatal(steps, err)
+		}
+		if !same(rest.Concept, whole.Concept) || rest.Best != whole.Best || rest.Steps != whole.Steps || rest.First != whole.First {
+			t.Errorf("%s: a resumed run differs from one that was not stopped", method)
+		}
+		if _, err := os.Stat(saved); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the checkpoint of a finished run is still there: %v", method, err)
+		}
+	}
+}
+
+// A checkpoint of other settings is not gone on from; a damaged one is named.
+func TestOtherCheckpoints(t *testing.T) {
+	b := openBase(t, newEngine(t), tinySD)
+	photos := readPhotos(t, b, 1)
+	cfg := config("lora")
+	cfg.Run = t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := Tune(ctx, b, photos, cfg, func(Event) { cancel() }); err != nil {
+		t.Fatal(err)
+	}
+	other := cfg
+	other.Rank = 2
+	first := 0
+	if _, err := Tune(t.Context(), b, photos, other, func(e Event) {
+		if first == 0 {
+			first = e.Step
+		}
+	}); err != nil || first != 1 {
+		t.Errorf("a run of other settings begins at step %d: %v", first, err)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.Run, checkpointFile), []byte("torn"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Tune(t.Context(), b, photos, cfg, nil); err == nil || !strings.Contains(err.Error(), checkpointFile) {
+		t.Errorf("a damaged checkpoint gave %v", err)
+	}
+}
+
+// quick ends early where it does not gain, and the prediction is what it keeps then.
+func TestQuickKeepsThePrediction(t *testing.T) {
+	b := openBase(t, newEngine(t), withEncoder(t))
+	photos := readPhotos(t, b, 1)
+	cfg := config("quick")
+	cfg.Steps, cfg.LR = 30, 1e-9
+	result := tune(t, b, photos, cfg)
+	if result.Best != 0 || result.Steps >= cfg.Steps || result.Last != result.First {
+		t.Errorf("best of step %d, %d steps of %d, losses %g and %g", result.Best, result.Steps, cfg.Steps, result.First, result.Last)
+	}
+	predicted, err := b.predict(t.Context(), cfg, photos)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := b.encoder.Expand(predicted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := exchange.Unpack(b.encoder.Layout(), packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, d := range want {
+		got := result.Concept.LoRA[checkpoint.UNet][path]
+		if !reflect.DeepEqual(got.Down[:len(d.Down)], d.Down) || !reflect.DeepEqual(got.Up[:len(d.Up)], d.Up) || got.Rank != d.Rank+cfg.Rank {
+			t.Errorf("%s: the first rows of rank %d are not the predicted ones of rank %d", path, got.Rank, d.Rank)
+		}
+	}
+	if !reflect.DeepEqual(result.Concept.WordEmbeddings, predicted.WordEmbeddings) {
+		t.Error("the words are not the predicted ones")
+	}
+}
+
+// Two batches in a step are one of twice the size.
+func TestAccumulate(t *testing.T) {
+	b := openBase(t, newEngine(t), tinySD)
+	photos := readPhotos(t, b, 1)
+	cfg := config("lora")
+	cfg.Steps, cfg.Batch = 1, 4
+	whole := tune(t, b, photos, cfg)
+	cfg.Batch, cfg.Accumulate = 2, 2
+	parts := tune(t, b, photos, cfg)
+	if whole.Best != parts.Best || math.Abs(whole.Last-parts.Last) > 1e-5*whole.Last {
+		t.Errorf("step %d with loss %g, and %d with %g", whole.Best, whole.Last, parts.Best, parts.Last)
+	}
+}
+
+// A loss that is no number ends the run with the step's number, and what was best before is there.
+func TestDiverged(t *testing.T) {
+	b := openBase(t, newEngine(t), tinySD)
+	cfg := config("lora")
+	cfg.LR, cfg.Run = 1e30, t.TempDir()
+	result, err := Tune(t.Context(), b, readPhotos(t, b, 1), cfg, nil)
+	var diverged *DivergedError
+	if !errors.As(err, &diverged) || diverged.Step < 1 || !strings.Contains(err.Error(), "step ") {
+		t.Fatalf("error %v", err)
+	}
+	if result == nil || result.Best >= diverged.Step || result.Concept.Validate() != nil {
+		t.Errorf("step %d diverged, and the result is %+v", diverged.Step, result)
+	}
+}
+
+// Sample pictures come with the steps that were asked for.
+func TestSamples(t *testing.T) {
+	b := openBase(t, newEngine(t), withEncoder(t))
+	cfg := config("quick")
+	cfg.Steps, cfg.SampleEvery = 3, 2
+	var with []int
+	if _, err := Tune(t.Context(), b, readPhotos(t, b, 1), cfg, func(e Event) {
+		if e.Sample != nil && e.Sample.Bounds().Dx() == b.Side() {
+			with = append(with, e.Step)
+		}
+	}); err != nil || !reflect.DeepEqual(with, []int{2, 3}) {
+		t.Errorf("pictures with steps %v, %v", with, err)
+	}
+}
+
+func TestTuneRefuses(t *testing.T) {
+	b := openBase(t, newEngine(t), tinySD)
+	photos := readPhotos(t, b, 1)
+	for want, change := range map[string]func(*Config){
+		`"perfusio": known are`: func(c *Config) { c.Method = "perfusio" },
+		"has no encoder":        func(c *Config) { c.Method = "quick" },
+		"needs {}":              func(c *Config) { c.Captions = []string{"a photo"} },
+		"is not 1 to 32":        func(c *Config) { c.Word = "Me!" },
+		"needs the noun":        func(c *Config) { c.Class = " " },
+		"learning rate -1":      func(c *Config) { c.LR = -1 },
+		"steps -1":              func(c *Config) { c.Steps = -1 },
+		"rank 1000":             func(c *Config) { c.Rank = 1000 },
+		`targets ["nose"]`:      func(c *Config) { c.Targets = []string{"nose"} },
+		"batch -1":              func(c *Config) { c.Batch = -1 },
+		"vectors 99":            func(c *Config) { c.Vectors = 99 },
+		"alpha -1":              func(c *Config) { c.Alpha = -1 },
+		"samples -1":            func(c *Config) { c.SampleEvery = -1 },
+		"beyond the 14 tokens":  func(c *Config) { c.Vectors, c.Captions = 4, []string{strings.Repeat("a ", 12) + "{}"} },
+	} {
+		cfg := config("lora")
+		change(&cfg)
+		if _, err := Tune(t.Context(), b, photos, cfg, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
+	}
+	for _, n := range []int{0, MaxPhotos + 1} {
+		if _, err := Tune(t.Context(), b, make([]Photo, n), config("lora"), nil); err == nil || !strings.Contains(err.Error(), "photos: give 1 to 20") {
+			t.Errorf("%d photos: error %v", n, err)
+		}
+	}
+}
+
+// Models whose losses are not known here are refused when they are opened.
+func TestOpenRefuses(t *testing.T) {
+	engine := newEngine(t)
+	for dir, want := range map[string]string{"tiny-sdxl_a": "SDXL", "tiny-lcm_a": "distilled", "tiny-inpaint": "inpainting"} {
+		if b, err := Open(engine, filepath.Join(tinySD, "..", dir)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, %v", dir, b, err)
+		}
+	}
+}
+
+func TestShorten(t *testing.T) {
+	l := &learner{nouns: []float32{1, 0, 0, 2}, longest: 2.5}
+	vectors := []float32{3, 3, 0, 0.25} // words [4, 3] and [0, 2.25]
+	if !l.shorten(vectors, 2) {
+		t.Error("a word of length 5 was left")
+	}
+	for i, want := range []float32{1, 1.5, 0, 0.25} { // words [2, 1.5] and [0, 2.25]
+		if math.Abs(float64(vectors[i]-want)) > 1e-6 {
+			t.Errorf("vectors %v", vectors)
+		}
+	}
+	if l.shorten(vectors, 2) {
+		t.Error("words that are short enough were changed")
+	}
+}
