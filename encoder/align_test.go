@@ -101,7 +101,7 @@ func TestCutOut(t *testing.T) {
 
 // A photo taken whole is resized by its shorter side and cut at its centre, however long it is; a large one is averaged first.
 func TestWhole(t *testing.T) {
-	in := NewIntake(IntakeConfig{Size: 24, Whole: true})
+	in := NewIntake(IntakeConfig{Size: 24, Cut: Whole})
 	for _, size := range []image.Point{{48, 96}, {96, 48}, {24, 30}, {7, 7}, {5000, 4}, {4, 5000}, {2100, 2200}} {
 		img := image.NewRGBA(image.Rectangle{Max: size})
 		for i := range img.Pix {
@@ -138,5 +138,32 @@ func TestWhole(t *testing.T) {
 	}
 	if a, b := turned.Image.RGBAAt(12, 2), turned.Image.RGBAAt(12, 20); a.R >= b.R {
 		t.Errorf("the photo was not turned upright: red %d above %d", a.R, b.R)
+	}
+}
+
+// A face is cut out so that its eyes, nose and mouth lie where ArcFace's do, as near as turning, scaling and moving get them.
+func TestArcFace(t *testing.T) {
+	for _, want := range []similarity{{a: 1}, {a: 2.5, x0: 40, y0: -7}, {a: 1.2, b: 0.9, x0: 300, y0: 200}} {
+		var f face
+		for i, p := range arcFace {
+			x, y := want.at(2*p.x, 2*p.y) // of a cut-out of 224 pixels
+			f.keys[i] = point{x, y}
+		}
+		if got := f.arcFace(224); !got.near(want, 224, 1e-9) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	f := face{keys: [6]point{{130, 100}, {170, 104}, {150, 120}, {148, 146}}} // no exact fit
+	s := f.arcFace(112)
+	var x, y float64
+	for i, p := range arcFace {
+		px, py := s.at(p.x, p.y)
+		x, y = x+px-f.keys[i].x, y+py-f.keys[i].y
+		if math.Hypot(px-f.keys[i].x, py-f.keys[i].y) > 4 {
+			t.Errorf("keypoint %d is at %.1f, %.1f, want it near %v", i, px, py, f.keys[i])
+		}
+	}
+	if math.Hypot(x, y) > 1e-9 {
+		t.Errorf("the keypoints are off by %.2f, %.2f together", x, y)
 	}
 }

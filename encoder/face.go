@@ -161,3 +161,27 @@ func (f face) cutOut(to place, size int) similarity {
 	s.x0, s.y0 = (left.x+right.x)/2-x, (left.y+right.y)/2-y
 	return s
 }
+
+// arcFace is where recognisers of the ArcFace family have the eyes, the nose and the middle of the mouth's corners in 112 pixels (Deng et al.
+// 2019, section 3.1, and the authors' code).
+var arcFace = [4]point{{38.2946, 51.6963}, {73.5318, 51.5014}, {56.0252, 71.7366}, {56.1396, 92.2848}}
+
+// arcFace places f in a frame of size pixels so, by least squares (Umeyama 1991, without reflection).
+func (f face) arcFace(size int) similarity {
+	scale := float64(size) / 112
+	var to, from point // means, in the frame and in the photo
+	for i, p := range arcFace {
+		to.add(point{p.x * scale, p.y * scale}, 1/float64(len(arcFace)))
+		from.add(f.keys[i], 1/float64(len(arcFace)))
+	}
+	var a, b, square float64
+	for i, p := range arcFace {
+		x, y := p.x*scale-to.x, p.y*scale-to.y
+		u, v := f.keys[i].x-from.x, f.keys[i].y-from.y
+		a, b, square = a+x*u+y*v, b+x*v-y*u, square+x*x+y*y
+	}
+	s := similarity{a: a / square, b: b / square}
+	x, y := s.at(to.x, to.y)
+	s.x0, s.y0 = from.x-x, from.y-y
+	return s
+}

@@ -19,11 +19,21 @@ type IntakeConfig struct {
 	MaxPixels int64  // width × height; 50 million
 	MaxSide   int    // width or height; 16384
 	Detector  Runner // BlazeFace front 128 (see face.go); nil: every photo is cropped at its centre
-
-	// Whole is for encoders of pictures rather than of faces: no face is looked for, and Image is what CLIP's image processor makes of the
-	// photo, resized until its shorter side is Size and cropped at its centre.
-	Whole bool
+	Cut       Cut    // what of a photo the encoder reads
 }
+
+// Cut is what of a photo an encoder reads.
+type Cut int
+
+const (
+	// Portrait is the face, upright and placed as in the training portraits.
+	Portrait Cut = iota
+	// Whole is what CLIP's image processor makes of the photo: it is resized until its shorter side is Size, and cropped at its centre. No
+	// face is looked for.
+	Whole
+	// Recognised is the face as recognisers of the ArcFace family were trained on it: eyes, nose and mouth at their places.
+	Recognised
+)
 
 // Photo is one photo ready for the encoder.
 type Photo struct {
@@ -128,7 +138,7 @@ func (in *Intake) decode(data []byte) (image.Image, error) {
 // Align is Read after decoding: orientation is EXIF's, 1…8, where 1 is upright. It leaves Hash empty.
 func (in *Intake) Align(ctx context.Context, decoded image.Image, orientation int) (*Photo, error) {
 	b := decoded.Bounds()
-	if in.cfg.Whole {
+	if in.cfg.Cut == Whole {
 		factor := max(1, min(b.Dx(), b.Dy())/workingSide)
 		return &Photo{Image: shrink(upright(reduce(decoded, factor), orientation), in.cfg.Size)}, nil
 	}
@@ -152,7 +162,9 @@ func (in *Intake) Align(ctx context.Context, decoded image.Image, orientation in
 	}
 	photo.Box = faces[0].box(float64(factor))
 	cut, whole := faces[0].cutOut(portrait, in.cfg.Size), centred(img.Rect, in.cfg.Size)
-	if cut.near(whole, in.cfg.Size, framed) {
+	if in.cfg.Cut == Recognised {
+		cut = faces[0].arcFace(in.cfg.Size)
+	} else if cut.near(whole, in.cfg.Size, framed) {
 		cut = whole
 	}
 	photo.Image, photo.Place = warp(img, cut, in.cfg.Size), faces[0].in(cut)

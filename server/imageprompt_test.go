@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"likeness/encoder/concept"
+	"likeness/models/backend/onnx"
+	"likeness/models/op"
 	"likeness/models/safetensors"
 	"likeness/server/config"
 )
@@ -168,4 +171,67 @@ func TestAdapterRefused(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
+}
+
+// faceRecogniser writes an ONNX file that has the shape of a face recogniser, 20 numbers for a face: random projections of the colours of
+// 16 × 16 fields.
+func faceRecogniser(t *testing.T) string {
+	t.Helper()
+	random := rand.New(rand.NewPCG(3, 4))
+	weight := make([]float32, 20*3*16*16)
+	for i := range weight {
+		weight[i] = float32(random.NormFloat64())
+	}
+	patch := make([]float32, 3*3*7*7)
+	for i := range patch {
+		if i/(3*49) == i/49%3 {
+			patch[i] = 1. / 49
+		}
+	}
+	graph, err := onnx.Emit(func(s op.Scope) map[string]op.Tensor {
+		fields := s.Input("input.1", op.Float32, -1, 3, 112, 112).Conv2D(s.Weight("patch", 3, 3, 7, 7), op.Tensor{}, 7, 0)
+		return map[string]op.Tensor{"683": fields.Reshape(-1, 3*16*16).Linear(s.Weight("weight", 20, 3*16*16), op.Tensor{})}
+	}, onnx.FromArrays(map[string]op.Array{"weight": op.Floats(weight, 20, 3*16*16), "patch": op.Floats(patch, 3, 3, 7, 7)}), onnx.Options{Name: "recogniser"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "recogniser.onnx")
+	if err := os.WriteFile(path, graph.Model, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A FaceID adapter sees the face of a photo with somebody's recogniser, and brings a LoRA that acts on its own pictures alone.
+func TestFaceIDServes(t *testing.T) {
+	pack := tinyPack(t)
+	url, m := serveModel(t, config.Model{Model: pack, Threads: 1, IPAdapter: adapterFile("faceid_a"), ImageEncoder: faceRecogniser(t)})
+	ada := mustRead(t, sample(t, "ada.png"))
+	status, made := upload(t, url, "me", ada)
+	if status != http.StatusCreated || made["method"] != "ip-adapter" || made["usable"] != true {
+		t.Fatal(status, made)
+	}
+	if status, answer := upload(t, url, "bob", mustRead(t, sample(t, "bruno.png"))); status != http.StatusCreated {
+		t.Fatal(status, answer)
+	}
+	me, bob, nobody := draws(t, url, "<me> in a hat"), draws(t, url, "<bob> in a hat"), draws(t, url, "face in a hat")
+	for name, d := range map[string]int{"a face": apartBy(t, me, nobody), "another face": apartBy(t, me, bob)} {
+		if d < 3 {
+			t.Errorf("%s makes a difference of %d grey levels", name, d)
+		}
+	}
+	plain, _ := serveModel(t, config.Model{Model: pack, Threads: 1})
+	if d := apartBy(t, nobody, draws(t, plain, "face in a hat")); d > 0 {
+		t.Errorf("a prompt without a face differs by %d from the model without an adapter", d)
+	}
+	if status, answer := upload(t, url, "grey", mustRead(t, photo("tall"))); status != http.StatusUnprocessableEntity || !strings.Contains(fmt.Sprint(answer), "no_face") {
+		t.Error(status, answer)
+	}
+	if m.current.adapter.Size() != 112 {
+		t.Errorf("faces of %d pixels", m.current.adapter.Size())
+	}
+	_, err := openModel(config.Model{Model: pack, Threads: 1, IPAdapter: adapterFile("faceid_a")}, 1)
+	wantError(t, err, "a face recogniser as an ONNX file")
+	_, err = openModel(config.Model{Model: pack, Threads: 1, IPAdapter: adapterFile("faceid_a"), ImageEncoder: adapterFile("base_a")}, 1)
+	wantError(t, err, "adapter.safetensors")
 }

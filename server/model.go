@@ -100,7 +100,7 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 		}
 		backend.TextLayouts[component] = layout
 	}
-	if err := m.openBase(cfg, backend, more[checkpoint.UNet]); err != nil {
+	if err := m.openBase(cfg, backend, more[checkpoint.UNet], options); err != nil {
 		return err
 	}
 	if err := m.openIntake(detectorFile, options); err != nil {
@@ -111,12 +111,13 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 }
 
 // openBase opens the base model with what makes concepts for it: the adapter, if one is named, or else the folder's own encoder.
-func (m *model) openBase(cfg config.Model, backend pipeline.Backend, more []op.Target) (err error) {
+func (m *model) openBase(cfg config.Model, backend pipeline.Backend, more []op.Target, options ort.Options) (err error) {
 	own := func(unet op.Model, settings encoder.Config) (*op.Layout, error) {
 		return trace.Layout(unet, settings.Rank, settings.IsTarget)
 	}
 	if cfg.IPAdapter != "" {
-		if m.adapter, err = imageprompt.Open(context.Background(), cfg.IPAdapter, cfg.ImageEncoder, backend); err != nil {
+		recogniser := func(path string) (imageprompt.Recogniser, error) { return openRecogniser(path, options) }
+		if m.adapter, err = imageprompt.Open(context.Background(), cfg.IPAdapter, cfg.ImageEncoder, backend, recogniser); err != nil {
 			return err
 		}
 		backend.ImagePrompts, own = m.adapter.ImagePrompts(), nil
@@ -130,12 +131,15 @@ func (m *model) openIntake(detectorFile string, options ort.Options) error {
 	var settings encoder.IntakeConfig
 	switch {
 	case m.adapter != nil:
-		m.Intake = encoder.NewIntake(encoder.IntakeConfig{Size: m.adapter.Size(), Whole: true})
-		return nil
+		settings.Size, settings.Cut = m.adapter.Size(), m.adapter.Cut()
 	case m.encoder != nil:
 		settings.Size = m.encoder.Config().ImageSize
 	}
-	if _, err := os.Stat(detectorFile); err == nil {
+	_, err := os.Stat(detectorFile)
+	if err != nil && settings.Cut == encoder.Recognised {
+		return fmt.Errorf("an %s needs the face detector, which scripts/setup fetches: %w", m.adapter.Kind(), err)
+	}
+	if err == nil {
 		if m.detector, err = ort.OpenFile(detectorFile, ort.Options{Threads: options.Threads}); err != nil {
 			return err
 		}

@@ -76,10 +76,8 @@ func (c *serveCommand) Run(ctx context.Context) error {
 // logParts says what the model folder and the machine lack.
 func logParts(log *slog.Logger, m *model) {
 	if m.adapter != nil {
-		log.Info("photos are read whole, as the adapter does", "adapter", m.adapter.Kind())
-		return
-	}
-	if m.encoder == nil {
+		log.Info("an adapter makes concepts", "kind", m.adapter.Kind())
+	} else if m.encoder == nil {
 		log.Warn("the model folder has no encoder: no concepts can be made")
 	}
 	if m.detector == nil {

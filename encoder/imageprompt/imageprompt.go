@@ -1,5 +1,6 @@
 // Package imageprompt serves a published IP-Adapter as an encoder: photos become image tokens, which the UNet attends to beside the text.
-// Several photos are one longer row of tokens, as in diffusers.
+// Several photos are one longer row of tokens, as in diffusers. What sees the photos is an image encoder or, of a FaceID adapter, a face
+// recogniser.
 package imageprompt
 
 import (
@@ -32,56 +33,64 @@ var (
 	std  = [3]float32{0.26862954, 0.26130258, 0.27577711}
 )
 
-// Adapter is an open IP-Adapter with its image encoder. It is safe for concurrent use.
+// Adapter is an open IP-Adapter with what sees photos for it. It is safe for concurrent use.
 type Adapter struct {
 	file    *checkpoint.Adapter
-	images  *checkpoint.Component // the image encoder
 	cfg     ipadapter.Config
-	vision  clip.Config
 	backend pipeline.Backend
 	version string
 	run     pipeline.Runner // nil in low memory: opened for each run
 	blank   []float32
+
+	images *checkpoint.Component // the image encoder, and its configuration; nil of FaceID
+	vision clip.Config
+	faces  Recogniser // of FaceID
 }
 
 // Open opens the safetensors file of an IP-Adapter and the folder of the image encoder that it was trained with; where none is named, that is
-// image_encoder beside the file, as they are published. The caller closes the Adapter, after the model that uses it.
-func Open(ctx context.Context, path, imageEncoder string, backend pipeline.Backend) (*Adapter, error) {
+// image_encoder beside the file, as they are published. Of a FaceID adapter, imageEncoder is instead what recogniser opens. The caller closes
+// the Adapter, after the model that uses it.
+func Open(ctx context.Context, path, imageEncoder string, backend pipeline.Backend, recogniser func(path string) (Recogniser, error)) (*Adapter, error) {
 	file, err := checkpoint.OpenAdapter(path)
 	if err != nil {
 		return nil, err
 	}
 	a := &Adapter{file: file, backend: backend}
-	if err := a.open(ctx, path, imageEncoder); err != nil {
+	if a.cfg, err = ReadConfig(a.file); err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	} else if a.cfg.Kind == ipadapter.Face {
+		err = a.openRecogniser(path, imageEncoder, recogniser)
+	} else {
+		err = a.openEncoder(path, imageEncoder)
+	}
+	if err == nil {
+		err = a.prepare(ctx, path)
+	}
+	if err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
 }
 
-func (a *Adapter) open(ctx context.Context, path, imageEncoder string) (err error) {
-	if a.cfg, err = ReadConfig(a.file); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	if err := a.openEncoder(path, imageEncoder); err != nil {
-		return err
-	}
-	if a.version, err = a.fingerprint(); err != nil {
-		return err
-	}
+// prepare makes the network run, and the blank tokens.
+func (a *Adapter) prepare(ctx context.Context, path string) (err error) {
 	if !a.backend.LowMemory {
 		if a.run, err = a.network(); err != nil {
 			return err
 		}
 	}
-	side := a.vision.ImageSize
-	out, err := a.look(ctx, make([]float32, 3*side*side), 1)
+	nothing := a.pixels(make([]float32, 3*a.vision.ImageSize*a.vision.ImageSize), 1)
+	if a.faces != nil {
+		nothing = vectors(make([]float32, a.cfg.ImageWidth), 1)
+	}
+	out, err := a.look(ctx, nothing, 1)
 	if err != nil {
 		return err
 	}
 	a.blank = out["image_tokens"].F32
 	for _, v := range a.blank {
-		if v-v != 0 { // a picture of zeros has gone through all weights
-			return fmt.Errorf("%s with %s: image tokens are not finite: the files hold weights that are not numbers", path, a.images.Path())
+		if v-v != 0 { // zeros have gone through all weights
+			return fmt.Errorf("%s: image tokens are not finite: this file or the image encoder's holds weights that are not numbers", path)
 		}
 	}
 	if blank, own := out["blank_tokens"]; own {
@@ -121,17 +130,30 @@ func (a *Adapter) openEncoder(path, folder string) (err error) {
 	if err := a.cfg.Fits(a.vision); err != nil {
 		return fmt.Errorf("image encoder %s: %w", folder, err)
 	}
-	return nil
+	seen, err := a.images.Fingerprint()
+	if err == nil {
+		a.version, err = a.fingerprint(seen)
+	}
+	return err
 }
 
 // network makes the image side run.
 func (a *Adapter) network() (pipeline.Runner, error) {
-	weights := a.file.ImageProj.With(map[string]*checkpoint.Component{ipadapter.ImageEncoder: a.images, ipadapter.ImageProj: a.file.ImageProj})
-	return a.backend.Network(ipadapter.ImageEncoder, ipadapter.Network(a.cfg, a.vision), weights)
+	model, parts := ipadapter.Faces(a.cfg), map[string]*checkpoint.Component{ipadapter.ImageProj: a.file.ImageProj}
+	if a.faces == nil {
+		model, parts[ipadapter.ImageEncoder] = ipadapter.Network(a.cfg, a.vision), a.images
+	}
+	return a.backend.Network(ipadapter.ImageEncoder, model, a.file.ImageProj.With(parts))
 }
 
-// look runs the image side over planes of n pictures.
-func (a *Adapter) look(ctx context.Context, planes []float32, n int) (out map[string]op.Array, err error) {
+// pixels is the input of n pictures.
+func (a *Adapter) pixels(planes []float32, n int) map[string]op.Array {
+	side := a.vision.ImageSize
+	return map[string]op.Array{"pixel_values": op.Floats(planes, n, 3, side, side)}
+}
+
+// look runs the image side over n pictures.
+func (a *Adapter) look(ctx context.Context, inputs map[string]op.Array, n int) (out map[string]op.Array, err error) {
 	run := a.run
 	if run == nil {
 		if run, err = a.network(); err != nil {
@@ -139,9 +161,7 @@ func (a *Adapter) look(ctx context.Context, planes []float32, n int) (out map[st
 		}
 		defer func() { err = errors.Join(err, run.Close()) }()
 	}
-	side := a.vision.ImageSize
-	out, err = run.Run(ctx, map[string]op.Array{"pixel_values": op.Floats(planes, n, 3, side, side)})
-	if err != nil {
+	if out, err = run.Run(ctx, inputs); err != nil {
 		return nil, fmt.Errorf("image encoder: %w", err)
 	}
 	if got, want := len(out["image_tokens"].F32), n*a.cfg.Tokens(a.vision)*a.cfg.TextWidth; got != want {
@@ -150,10 +170,11 @@ func (a *Adapter) look(ctx context.Context, planes []float32, n int) (out map[st
 	return out, nil
 }
 
-// fingerprint identifies adapter and image encoder.
-func (a *Adapter) fingerprint() (string, error) {
+// fingerprint identifies the adapter with what sees for it, whose own fingerprint is seen.
+func (a *Adapter) fingerprint(seen string) (string, error) {
 	h := sha256.New()
-	for _, c := range []*checkpoint.Component{a.file.ImageProj, a.file.Attention, a.images} {
+	fmt.Fprintln(h, seen)
+	for _, c := range []*checkpoint.Component{a.file.ImageProj, a.file.Attention} {
 		one, err := c.Fingerprint()
 		if err != nil {
 			return "", err
@@ -165,11 +186,28 @@ func (a *Adapter) fingerprint() (string, error) {
 
 // ImagePrompts is what the model is opened with.
 func (a *Adapter) ImagePrompts() *pipeline.ImagePrompts {
-	return &pipeline.ImagePrompts{Attention: a.file.Attention, Tokens: a.cfg.Tokens(a.vision), Blank: a.blank}
+	p := &pipeline.ImagePrompts{Attention: a.file.Attention, Tokens: a.cfg.Tokens(a.vision), Blank: a.blank}
+	if lora, ok := a.file.Attention.Info("0.to_q_lora.down.weight"); ok && len(lora.Shape) == 2 {
+		p.Rank = lora.Shape[0]
+	}
+	return p
 }
 
-// Size is the side of the photos that are encoded, cut as an Intake with Whole does.
-func (a *Adapter) Size() int { return a.vision.ImageSize }
+// Cut is what of a photo is encoded.
+func (a *Adapter) Cut() encoder.Cut {
+	if a.faces != nil {
+		return encoder.Recognised
+	}
+	return encoder.Whole
+}
+
+// Size is the side of the photos that are encoded, cut by an Intake as Cut says.
+func (a *Adapter) Size() int {
+	if a.faces != nil {
+		return a.faces.Size()
+	}
+	return a.vision.ImageSize
+}
 
 // Version identifies adapter and image encoder by their weights.
 func (a *Adapter) Version() string { return a.version }
@@ -184,21 +222,36 @@ func (a *Adapter) Encode(ctx context.Context, photos []*encoder.Photo, word, cla
 	}
 	c := &concept.Concept{Word: word, Class: class, Method: Method, BaseModel: base, Encoder: a.version, Created: time.Now().UTC(),
 		Photos: len(photos), PhotoHash: encoder.HashPhotos(photos)}
-	side := a.vision.ImageSize
-	planes := make([]float32, len(photos)*3*side*side)
+	side := a.Size()
 	for i, p := range photos {
 		if p.Image.Rect.Size() != image.Pt(side, side) {
-			return nil, fmt.Errorf("photo %d is %v, the image encoder reads %d×%d", i+1, p.Image.Rect.Size(), side, side)
+			return nil, fmt.Errorf("photo %d is %v, the adapter reads %d×%d", i+1, p.Image.Rect.Size(), side, side)
 		}
-		normalise(planes[i*3*side*side:], p.Image)
 		c.Notes = append(c.Notes, p.Notes...)
 	}
-	out, err := a.look(ctx, planes, len(photos))
+	seen, err := a.see(ctx, photos)
+	if err != nil {
+		return nil, err
+	}
+	out, err := a.look(ctx, seen, len(photos))
 	if err != nil {
 		return nil, err
 	}
 	c.ImageTokens = concept.Tokens{Count: len(photos) * a.cfg.Tokens(a.vision), Width: a.cfg.TextWidth, Data: out["image_tokens"].F32}
 	return c, c.Validate()
+}
+
+// see turns photos into the network's input.
+func (a *Adapter) see(ctx context.Context, photos []*encoder.Photo) (map[string]op.Array, error) {
+	if a.faces != nil {
+		return a.recognise(ctx, photos)
+	}
+	n := 3 * a.vision.ImageSize * a.vision.ImageSize
+	planes := make([]float32, len(photos)*n)
+	for i, p := range photos {
+		normalise(planes[i*n:], p.Image)
+	}
+	return a.pixels(planes, len(photos)), nil
 }
 
 // normalise writes a picture into dst [3, H, W] as CLIP was trained on it.
@@ -236,6 +289,9 @@ func (a *Adapter) Close() error {
 	}
 	if a.images != nil {
 		errs = append(errs, a.images.Close())
+	}
+	if a.faces != nil {
+		errs = append(errs, a.faces.Close())
 	}
 	return errors.Join(append(errs, a.file.Close())...)
 }

@@ -13,11 +13,12 @@ import (
 // Kind is how an adapter makes image tokens.
 type Kind string
 
-// The kinds. FaceID and FaceID Plus, which need another face recogniser's vector, are not among them.
+// The kinds. FaceID Plus, which reads a face recogniser's vector and an image encoder's states, is not among them.
 const (
 	Base Kind = "IP-Adapter"           // a linear layer over image_embeds
 	Plus Kind = "IP-Adapter Plus"      // a resampler over the patches' penultimate states
 	Full Kind = "IP-Adapter Full Face" // a small network over each patch's penultimate state
+	Face Kind = "IP-Adapter FaceID"    // a small network over a face recogniser's vector, and a LoRA of the UNet's attention
 )
 
 // Numbers of the published code that no tensor's shape tells.
@@ -30,14 +31,16 @@ const (
 type Config struct {
 	Kind       Kind
 	TextWidth  int // of an image token: the UNet's cross_attention_dim
-	ImageWidth int // of what is projected: the image encoder's projection_dim, or hidden_size for Plus and Full
+	ImageWidth int // of what is projected: the image encoder's projection_dim, hidden_size for Plus and Full, a face's vector for Face
+
+	// Plus and Face only.
+	Queries int // image tokens
+	Inner   int // width of the feed-forward layers
 
 	// Plus only.
-	Queries int // image tokens
-	Width   int // of the resampler
-	Heads   int
-	Layers  int
-	Inner   int // of its feed-forward layers
+	Width  int // of the resampler
+	Heads  int
+	Layers int
 }
 
 // Image encoders of published adapters, by the width that a projection reads of them.
@@ -50,7 +53,10 @@ var encoders = map[Kind]map[int]string{
 // Encoder says for people which image encoder the adapter was trained with.
 func (c Config) Encoder() string {
 	key := "hidden_size"
-	if c.Kind == Base {
+	switch c.Kind {
+	case Face:
+		return fmt.Sprintf("a face recogniser as an ONNX file (ArcFace, 112×112 pixels) whose vectors have %d numbers", c.ImageWidth)
+	case Base:
 		key = "projection_dim"
 	}
 	needs := fmt.Sprintf("%s %d", key, c.ImageWidth)
@@ -73,13 +79,16 @@ func ReadConfig(shapes map[string][]int) (Config, error) {
 	var c Config
 	switch {
 	case has("perceiver_resampler.proj_in.weight"):
-		return c, fmt.Errorf("this is an IP-Adapter FaceID Plus, which needs the vectors of a face recogniser that is not free: take Plus or Plus Face")
+		return c, fmt.Errorf("this is an IP-Adapter FaceID Plus, which is not supported: take FaceID, Plus or Plus Face")
 	case has("proj.weight"):
 		c = Config{Kind: Base, TextWidth: dim("proj.weight", 0) / baseTokens, ImageWidth: dim("proj.weight", 1)}
 	case has("proj.3.weight"):
 		c = Config{Kind: Full, TextWidth: dim("proj.3.weight", 0), ImageWidth: dim("proj.0.weight", 1)}
 	case has("norm.weight"):
-		return c, fmt.Errorf("this is an IP-Adapter FaceID, which needs the vectors of a face recogniser that is not free: take Plus or Plus Face")
+		c = Config{Kind: Face, TextWidth: dim("norm.weight", 0), ImageWidth: dim("proj.0.weight", 1), Inner: dim("proj.0.weight", 0)}
+		if c.Queries = dim("proj.2.weight", 0) / max(c.TextWidth, 1); min(c.Queries, c.Inner) < 1 {
+			return c, fmt.Errorf("image_proj: %d image tokens of %d inner channels: the file is not whole", c.Queries, c.Inner)
+		}
 	case has("latents"):
 		c = Config{Kind: Plus, TextWidth: dim("proj_out.weight", 0), ImageWidth: dim("proj_in.weight", 1), Queries: dim("latents", 1),
 			Width: dim("latents", 2), Heads: dim("layers.0.0.to_q.weight", 0) / headDim, Inner: dim("layers.0.1.1.weight", 0)}
@@ -117,7 +126,7 @@ func (c Config) Tokens(vision clip.Config) int {
 	switch c.Kind {
 	case Base:
 		return baseTokens
-	case Plus:
+	case Plus, Face:
 		return c.Queries
 	}
 	side := vision.ImageSize / vision.PatchSize

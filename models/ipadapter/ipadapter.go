@@ -16,7 +16,7 @@ const (
 
 // Network is the model pixel_values [B, 3, image_size, image_size] → image_tokens [B, T, text width]. Under guidance the unconditional row
 // attends to blank tokens: those of pixel values that are all zero or, for Base alone, of image_embeds that are, which do not depend on the
-// picture and are the second output, blank_tokens.
+// picture and are the second output, blank_tokens. Adapters of the kind Face see with [Faces].
 func Network(cfg Config, vision clip.Config) op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
 		pixels := s.Input("pixel_values", op.Float32, -1, vision.NumChannels, vision.ImageSize, vision.ImageSize)
@@ -29,6 +29,17 @@ func Network(cfg Config, vision clip.Config) op.Model {
 			return map[string]op.Tensor{"image_tokens": cfg.perPatch(p, seen.Penultimate)}
 		}
 		return map[string]op.Tensor{"image_tokens": cfg.resample(p, seen.Penultimate)}
+	}
+}
+
+// Faces is the model face_embeds [B, image width], a face recogniser's vectors of length 1 → image_tokens [B, T, text width], of the kind Face.
+// Blank tokens are those of a vector of zeros.
+func Faces(cfg Config) op.Model {
+	return func(s op.Scope) map[string]op.Tensor {
+		p, x := s.Component(ImageProj), s.Input("face_embeds", op.Float32, -1, cfg.ImageWidth)
+		x = nn.Linear(p.At("proj.0"), x, cfg.ImageWidth, cfg.Inner, true).GELU()
+		x = nn.Linear(p.At("proj.2"), x, cfg.Inner, cfg.Queries*cfg.TextWidth, true).Reshape(-1, cfg.Queries, cfg.TextWidth)
+		return map[string]op.Tensor{"image_tokens": nn.LayerNorm(p.At("norm"), x, cfg.TextWidth, eps)}
 	}
 }
 

@@ -19,6 +19,8 @@ type ImagePrompts struct {
 	Attention *checkpoint.Component
 	// Tokens is how many one picture becomes.
 	Tokens int
+	// Rank is that of the LoRA that the adapter brings besides, as FaceID does; 0: none. It acts on both rows of a sample with pictures, in full.
+	Rank int
 	// Blank is no picture, [Tokens, cross_attention_dim]: what the negative prompt attends to.
 	Blank []float32
 }
@@ -27,14 +29,12 @@ type ImagePrompts struct {
 func (p *ImagePrompts) check(cfg unet.Config) error {
 	path, width := p.Attention.Path(), cfg.TextWidth()
 	var manifest []checkpoint.Weight
-	for _, a := range cfg.CrossAttentions() {
-		for _, layer := range []string{a.Key(), a.Value()} {
-			name := layer + ".weight"
-			manifest = append(manifest, checkpoint.Weight{Name: name, Shape: []int{a.Width, width}})
-			if info, ok := p.Attention.Info(name); ok && len(info.Shape) == 2 && info.Shape[1] != width {
-				return fmt.Errorf("%s: the IP-Adapter was made for text of width %d, this model's has %d (that of Stable Diffusion 1 has 768, of 2 1024, of XL 2048): take the one for this model",
-					path, info.Shape[1], width)
-			}
+	for _, layer := range cfg.Adapts() {
+		name := layer.Path + ".weight"
+		manifest = append(manifest, checkpoint.Weight{Name: name, Shape: []int{layer.Out, layer.In}})
+		if info, ok := p.Attention.Info(name); ok && layer.In == width && len(info.Shape) == 2 && info.Shape[1] != width {
+			return fmt.Errorf("%s: the IP-Adapter was made for text of width %d, this model's has %d (that of Stable Diffusion 1 has 768, of 2 1024, of XL 2048): take the one for this model",
+				path, info.Shape[1], width)
 		}
 	}
 	if err := p.Attention.Check(manifest); err != nil {
@@ -97,9 +97,10 @@ func (m *Model) look(run map[string]op.Array, batch []*sample) {
 	}
 	length := pictures * len(blank)
 	tokens := make([]float32, 0, rows*most*length)
-	var scales []float32
+	var scales, adapter []float32
 	for _, s := range batch {
 		for row := range s.rows() {
+			adapter = append(adapter, float32(min(len(s.images), 1)))
 			for k := range most {
 				own, scale := blank, float32(0)
 				if k < len(s.images) {
@@ -115,6 +116,9 @@ func (m *Model) look(run map[string]op.Array, batch []*sample) {
 	}
 	run["image_tokens"] = op.Floats(tokens, rows*most, pictures*m.images.Tokens, m.UNet.TextWidth())
 	run["image_scale"] = op.Floats(scales, rows, most)
+	if m.images.Rank > 0 {
+		run["adapter_scale"] = op.Floats(adapter, rows)
+	}
 }
 
 // multiple is the smallest that two positive numbers have in common.

@@ -19,6 +19,7 @@ import (
 // adapterCase is a golden case of image prompts (scripts/golden/ipadapter.py).
 type adapterCase struct {
 	Model    string `json:"model"`
+	Rank     int    `json:"rank"`
 	Requests map[string]struct {
 		goldenRequest
 		Photos []string `json:"photos"`
@@ -55,7 +56,7 @@ func readAdapter(t *testing.T, folder string, with pipeline.Backend) *adapterCas
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { adapter.Close() }) // after the engine, which openFolder closes
-	with.ImagePrompts = &pipeline.ImagePrompts{Attention: adapter.Attention, Tokens: dims[1], Blank: blank}
+	with.ImagePrompts = &pipeline.ImagePrompts{Attention: adapter.Attention, Tokens: dims[1], Rank: c.Rank, Blank: blank}
 	c.engine = openFolder(t, filepath.Join("testdata", c.Model), with, pipeline.EngineConfig{})
 	return c
 }
@@ -93,7 +94,12 @@ func TestImagePrompts(t *testing.T) {
 // One batch holds requests of no picture, one, two, and of two subjects: each comes out as it does alone, and without pictures exactly as
 // the model without an adapter draws it.
 func TestImagePromptsTogether(t *testing.T) {
-	c := readAdapter(t, "../ipadapter/testdata/plus_b", words)
+	for _, name := range []string{"plus_b", "faceid_b"} {
+		t.Run(name, func(t *testing.T) { together(t, readAdapter(t, "../ipadapter/testdata/"+name, backend)) })
+	}
+}
+
+func together(t *testing.T, c *adapterCase) {
 	other := c.subject(0.4, "wide")
 	other.Word = "you"
 	var requests []pipeline.Request
@@ -101,6 +107,9 @@ func TestImagePromptsTogether(t *testing.T) {
 		{c.subject(0.6, "tall"), other}, {c.subject(0, "wide")}} {
 		requests = append(requests, pipeline.Request{Prompt: "a drawing of a cat", Seed: uint64(i), Steps: 4, GuidanceScale: 1 + 3*float64(i%2), Subjects: subjects})
 	}
+	both := subject(c.engine, "me", 3) // with offsets, and a word
+	both.ImageTokens = c.tokens["tall"]
+	requests = append(requests, pipeline.Request{Prompt: "a drawing of <me>", Seed: 9, Steps: 4, Subjects: []pipeline.Subject{both}})
 	requests[2].CacheInterval = 2 // the outermost layers attend to pictures too
 	requests[3].GuidanceEnd = 0.5
 	together := make([]*pipeline.Result, len(requests))
@@ -117,14 +126,14 @@ func TestImagePromptsTogether(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	plain := openFolder(t, tinySD, words, pipeline.EngineConfig{})
+	plain := openFolder(t, tinySD, backend, pipeline.EngineConfig{})
 	for i, r := range requests {
 		alone := generate(t, c.engine, r).Latents.F32
 		if d := furthest(t, together[i].Latents.F32, alone); d > 1e-4 {
 			t.Errorf("request %d is %g from the one drawn alone", i, d)
 		}
 		acts := len(r.Subjects) > 0 && r.Subjects[0].Scale > 0
-		r.Subjects = nil
+		r.Prompt, r.Subjects = strings.ReplaceAll(r.Prompt, "<me>", "cat"), nil
 		d := furthest(t, alone, generate(t, plain, r).Latents.F32)
 		if acts && d < 1e-2 {
 			t.Errorf("request %d: its pictures make no difference", i)

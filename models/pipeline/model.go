@@ -81,10 +81,10 @@ func Open(dir string, b Backend) (*Model, error) {
 		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	if m.images != nil {
+		m.UNet.ImagePrompts, m.UNet.AdapterRank = true, m.images.Rank
 		if err := m.images.check(m.UNet); err != nil {
 			return nil, err
 		}
-		m.UNet.ImagePrompts = true
 	}
 	if b.Layout != nil {
 		if m.Layout, err = b.Layout(unet.New(m.UNet, nil)); err != nil {

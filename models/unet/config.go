@@ -41,8 +41,10 @@ type Config struct {
 	ProjectionInputDim   int    `json:"projection_class_embeddings_input_dim,omitempty"`
 	TimeCondProjDim      int    `json:"time_cond_proj_dim,omitempty"`
 
-	// ImagePrompts is whether an IP-Adapter's image tokens are read too, with its weights; no config.json says so.
+	// ImagePrompts is whether an IP-Adapter's image tokens are read too, with its weights; no config.json says so. AdapterRank is the rank
+	// of the LoRA that a FaceID one brings besides; 0: none.
 	ImagePrompts bool `json:"-"`
+	AdapterRank  int  `json:"-"`
 }
 
 // textTime is the one addition_embed_type there is.

@@ -2,6 +2,7 @@ package unet
 
 import (
 	"fmt"
+	"strings"
 
 	"likeness/models/nn"
 	"likeness/models/op"
@@ -45,17 +46,56 @@ func (c Config) CrossAttentions() []CrossAttention {
 	return all
 }
 
-// Key is the path of the adapter's projection of image tokens to keys, [Width, cross_attention_dim].
-func (a CrossAttention) Key() string { return fmt.Sprintf("%d.to_k_ip", a.number) }
+// Projection is a layer that an adapter brings for the attention: its weight is [Out, In] below the component Adapter.
+type Projection struct {
+	Path    string
+	In, Out int
+}
 
-// Value is the path of the adapter's projection of image tokens to values, [Width, cross_attention_dim].
-func (a CrossAttention) Value() string { return fmt.Sprintf("%d.to_v_ip", a.number) }
+// Adapts lists what an adapter brings for image tokens of the network's text width and, of a rank over 0, as LoRA of the attention and of the
+// self-attention before it.
+func (c Config) Adapts() []Projection {
+	var all []Projection
+	text := c.TextWidth()
+	for _, a := range c.CrossAttentions() {
+		all = append(all, Projection{at(a.number, keys), text, a.Width}, Projection{at(a.number, values), text, a.Width})
+		for number := a.number - 1; number <= a.number && c.AdapterRank > 0; number++ {
+			for _, name := range []string{"to_q", "to_k", "to_v", toOut} {
+				in := a.Width
+				if number == a.number && (name == "to_k" || name == "to_v") {
+					in = text
+				}
+				down, up := changes(number, name)
+				all = append(all, Projection{down, in, c.AdapterRank}, Projection{up, c.AdapterRank, a.Width})
+			}
+		}
+	}
+	return all
+}
+
+// Names of an adapter's projections of image tokens, and of an attention's last layer.
+const (
+	keys   = "to_k_ip"
+	values = "to_v_ip"
+	toOut  = "to_out.0"
+)
+
+// at is the path of a layer that an adapter brings for the attention of the number.
+func at(number int, name string) string { return fmt.Sprintf("%d.%s", number, name) }
+
+// changes are the paths of the two halves of an adapter's LoRA on an attention's layer.
+func changes(number int, name string) (down, up string) {
+	lora := at(number, strings.TrimSuffix(name, ".0")+"_lora")
+	return lora + ".down", lora + ".up"
+}
 
 // images are the image prompts of one forward pass: decoupled cross-attention (IP-Adapter, Ye et al. 2023, section 3.2).
 type images struct {
-	tokens op.Tensor // [B·K, T, D]
-	scale  op.Tensor // [B, K]
-	at     map[string]CrossAttention
+	tokens op.Tensor      // [B·K, T, D]
+	scale  op.Tensor      // [B, K]
+	lora   op.Tensor      // [B], or the zero Tensor
+	rank   int            // of the LoRA
+	number map[string]int // of the attentions, by path
 }
 
 func newImages(s op.Scope, cfg Config, in Inputs) *images {
@@ -64,27 +104,40 @@ func newImages(s op.Scope, cfg Config, in Inputs) *images {
 	}
 	require(s, "image_tokens", in.ImageTokens)
 	require(s, "image_scale", in.ImageScale)
-	m := &images{in.ImageTokens, in.ImageScale, map[string]CrossAttention{}}
+	if cfg.AdapterRank > 0 {
+		require(s, "adapter_scale", in.AdapterScale)
+	}
+	m := &images{in.ImageTokens, in.ImageScale, in.AdapterScale, cfg.AdapterRank, map[string]int{}}
 	for _, a := range cfg.CrossAttentions() {
-		m.at[a.Path] = a
+		m.number[a.Path] = a.number
+		m.number[strings.TrimSuffix(a.Path, "attn2")+"attn1"] = a.number - 1
 	}
 	return m
 }
 
-// knows tells whether the attention at s looks at images.
-func (m *images) knows(s op.Scope) bool {
-	_, ok := m.at[s.Path()]
-	return ok
+// change adds the adapter's LoRA to y, what the named layer of the attention at s makes of x; nil has none.
+func (m *images) change(s op.Scope, name string, x, y op.Tensor, in, out int) op.Tensor {
+	if m == nil || m.rank == 0 {
+		return y
+	}
+	down, up := changes(m.number[s.Path()], name)
+	adapter := s.Component(Adapter)
+	d := nn.Linear(adapter.At(up), nn.Linear(adapter.At(down), x, in, m.rank, false), m.rank, out, false)
+	return y.Add(d.Mul(m.lora.Reshape(-1, 1, 1)))
 }
 
-// attend is what the queries [B, N, ch] of the attention at s find in each image, times its scale, summed: [B, N, ch].
-func (m *images) attend(s op.Scope, query op.Tensor, ch, contextWidth, heads int) op.Tensor {
-	own, adapter := m.at[s.Path()], s.Component(Adapter)
-	key := nn.Linear(adapter.At(own.Key()), m.tokens, contextWidth, ch, false)
-	value := nn.Linear(adapter.At(own.Value()), m.tokens, contextWidth, ch, false)
+// attend adds to what the attention at s found, [B, N, ch], what its queries find in each image, times the image's scale. Self-attention
+// looks at no images; nil has none.
+func (m *images) attend(s op.Scope, query, found op.Tensor, ch, contextWidth, heads int) op.Tensor {
+	if m == nil || m.number[s.Path()]%2 == 0 {
+		return found
+	}
+	own, adapter := m.number[s.Path()], s.Component(Adapter)
+	key := nn.Linear(adapter.At(at(own, keys)), m.tokens, contextWidth, ch, false)
+	value := nn.Linear(adapter.At(at(own, values)), m.tokens, contextWidth, ch, false)
 	nothing := m.scale.Reshape(0, -1, 1, 1).Scale(0)                               // [B, K, 1, 1]
 	many := query.Reshape(0, 1, -1, ch).Add(nothing).ReshapeLike(query, -1, 0, ch) // [B·K, N, ch]
-	found := many.Attention(key, value, op.Tensor{}, heads, ch/heads)              // [B·K, N, ch]
-	sum := m.scale.Reshape(0, 1, -1).MatMul(found.ReshapeLike(m.scale, 0, 0, -1))  // [B, 1, N·ch]
-	return sum.ReshapeLike(query, 0, 0, ch)
+	seen := many.Attention(key, value, op.Tensor{}, heads, ch/heads)               // [B·K, N, ch]
+	sum := m.scale.Reshape(0, 1, -1).MatMul(seen.ReshapeLike(m.scale, 0, 0, -1))   // [B, 1, N·ch]
+	return found.Add(sum.ReshapeLike(query, 0, 0, ch))
 }

@@ -27,6 +27,7 @@ func readImages(t *testing.T, folder string) (cfg unet.Config, weights, io map[s
 	var settings struct {
 		Model string  `json:"model"`
 		Scale float64 `json:"scale"`
+		Rank  int     `json:"rank"`
 	}
 	if err := json.Unmarshal([]byte(file.Metadata()["cases"]), &settings); err != nil {
 		t.Fatal(err)
@@ -45,9 +46,12 @@ func readImages(t *testing.T, folder string) (cfg unet.Config, weights, io map[s
 			weights[unet.Adapter+"/"+own] = weight
 		}
 	}
-	cfg.ImagePrompts = true
+	cfg.ImagePrompts, cfg.AdapterRank = true, settings.Rank
 	io = optest.Read(t, filepath.Join(folder, "io.safetensors"))
 	io["image_scale"] = op.Floats([]float32{float32(settings.Scale), float32(settings.Scale)}, 2, 1)
+	if cfg.AdapterRank > 0 {
+		io["adapter_scale"] = op.Floats([]float32{1, 1}, 2)
+	}
 	return cfg, weights, io
 }
 
@@ -95,6 +99,21 @@ func TestSeveralImagePrompts(t *testing.T) {
 	}
 }
 
+// TestAdapterLoRA: a FaceID adapter's LoRA acts on the rows that ask for it alone.
+func TestAdapterLoRA(t *testing.T) {
+	cfg, weights, io := readImages(t, "../ipadapter/testdata/faceid_a")
+	plain := cfg
+	plain.ImagePrompts, plain.AdapterRank = false, 0
+	base := predict(t, unet.New(plain, nil), weights, io)
+	io["image_tokens"], io["image_scale"], io["adapter_scale"] = bothOrders(io["image_tokens"]), op.Floats([]float32{0, 0}, 2, 1), op.Floats([]float32{0, 1}, 2)
+	got := predict(t, unet.New(cfg, nil), weights, io)
+	row := len(base.F32) / 2
+	optest.Near(t, "a row of scale 0", op.Floats(got.F32[:row], row), op.Floats(base.F32[:row], row), 0)
+	if slices.Equal(got.F32[row:], base.F32[row:]) {
+		t.Error("the LoRA makes no difference")
+	}
+}
+
 // TestPublishedAdapter holds the adapter's weights for Stable Diffusion 1.5 and XL against the published files' numbering and size.
 func TestPublishedAdapter(t *testing.T) {
 	for text, want := range map[string]struct {
@@ -126,6 +145,9 @@ func TestPublishedAdapter(t *testing.T) {
 			t.Errorf("%d attentions with %d weights of %d parameters, want %d with twice as many of %d", len(all), len(shapes), parameters, want.count, want.parameters)
 		}
 		for i, a := range all {
+			if own := cfg.Adapts()[2*i]; own.In != cfg.TextWidth() || own.Out != a.Width || own.Path != fmt.Sprintf("%d.to_k_ip", 2*i+1) {
+				t.Errorf("%+v", own)
+			}
 			for _, name := range []string{fmt.Sprintf("%d.to_k_ip.weight", 2*i+1), fmt.Sprintf("%d.to_v_ip.weight", 2*i+1)} {
 				if !slices.Equal(shapes[name], []int{a.Width, cfg.TextWidth()}) {
 					t.Errorf("%s is %v, want [%d %d]", name, shapes[name], a.Width, cfg.TextWidth())

@@ -41,13 +41,13 @@ func (n network) block(s op.Scope, h op.Tensor, ch, level int) op.Tensor {
 }
 
 func (n network) attention(s op.Scope, x, context op.Tensor, ch, contextWidth, level int) op.Tensor {
-	query := nn.Linear(s.At("to_q"), x, ch, ch, false)
-	key := nn.Linear(s.At("to_k"), context, contextWidth, ch, false)
-	value := nn.Linear(s.At("to_v"), context, contextWidth, ch, false)
+	project := func(name string, x op.Tensor, in int) op.Tensor {
+		layer := s.At(name)
+		return n.images.change(s, name, x, nn.Linear(layer, x, in, ch, name == toOut), in, ch)
+	}
+	query, key, value := project("to_q", x, ch), project("to_k", context, contextWidth), project("to_v", context, contextWidth)
 	heads := n.Heads.at(level)
 	found := query.Attention(key, value, op.Tensor{}, heads, ch/heads)
-	if n.images != nil && n.images.knows(s) {
-		found = found.Add(n.images.attend(s, query, ch, contextWidth, heads))
-	}
-	return nn.Linear(s.At("to_out.0"), found, ch, ch, true)
+	found = n.images.attend(s, query, found, ch, contextWidth, heads)
+	return project(toOut, found, ch)
 }

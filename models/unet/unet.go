@@ -15,6 +15,7 @@ type Inputs struct {
 	TimestepCond        op.Tensor // [B, time_cond_proj_dim], with that key: the embedded guidance scale
 	ImageTokens         op.Tensor // [B·K, T, cross_attention_dim], with image prompts: of each row K, one after the other
 	ImageScale          op.Tensor // [B, K], with image prompts: how strongly each acts; 0 is exactly none
+	AdapterScale        op.Tensor // [B], with AdapterRank: how strongly the adapter's LoRA acts; 0 is exactly none
 }
 
 // New is the model sample, timestep, encoder_hidden_states → noise_pred. It also reads text_embeds and time_ids, or timestep_cond, where
@@ -43,6 +44,9 @@ func model(cfg Config, layout *op.Layout, forward func(op.Scope, Inputs) map[str
 		if cfg.ImagePrompts {
 			in.ImageTokens = s.Input("image_tokens", op.Float32, -1, -1, cfg.TextWidth())
 			in.ImageScale = s.Input("image_scale", op.Float32, -1, -1)
+			if cfg.AdapterRank > 0 {
+				in.AdapterScale = s.Input("adapter_scale", op.Float32, -1)
+			}
 		}
 		if layout != nil {
 			s = s.WithOffsets(layout, s.Input("offsets", op.Float32, -1, -1, layout.Size()))
@@ -91,7 +95,7 @@ func forward(s op.Scope, cfg Config, in Inputs) (noise, deep op.Tensor) {
 			skips, widths, width = skips[:last], widths[:last], out
 		}
 		if i < n-1 {
-			h = nn.Conv2D(b.At("upsamplers.0.conv"), h.Upsample2x(), out, out, 3, 1, 1)
+			h = nn.Upsample(b.At("upsamplers.0.conv"), h, out)
 		}
 	}
 	return net.outermost(s, h, skips[0]), h

@@ -23,7 +23,7 @@ FOLDERS = MODELS / "pipeline" / "testdata"
 PROMPT, STEPS = "a drawing of a cat wearing a hat", 6
 VISION = dict(hidden_size=16, intermediate_size=32, projection_dim=12, num_hidden_layers=3, num_attention_heads=2, image_size=28, patch_size=7, hidden_act="gelu")
 
-# Kind, base model, and of Plus the number of queries, their width and the heads.
+# Kind, base model, and of Plus the number of queries, their width and the heads, of FaceID the rank of its LoRA.
 CASES = {
     "base_a": dict(kind="base", model="tiny-sd"),
     "base_b": dict(kind="base", model="tiny-sd"),
@@ -32,6 +32,8 @@ CASES = {
     "full_face": dict(kind="full", model="tiny-sd"),
     "base_sdxl": dict(kind="base", model="tiny-sdxl_a"),
     "plus_sdxl": dict(kind="plus", model="tiny-sdxl_a", queries=4, width=8, heads=1),
+    "faceid_a": dict(kind="faceid", model="tiny-sd", rank=3),
+    "faceid_b": dict(kind="faceid", model="tiny-sd", rank=2),
 }
 
 
@@ -71,7 +73,10 @@ def drawer(seed):
     return draw
 
 
-def projection(draw, kind, text, queries=0, width=0, heads=0):
+FACE = 20  # numbers of a face's vector; 512 in the published files
+
+
+def projection(draw, kind, text, queries=0, width=0, heads=0, rank=0):
     """image_proj under its published names."""
     shapes = {}
     if kind == "base":
@@ -81,6 +86,9 @@ def projection(draw, kind, text, queries=0, width=0, heads=0):
         for name, shape in {"0.weight": (hidden, hidden), "0.bias": (hidden,), "2.weight": (text, hidden), "2.bias": (text,)}.items():
             shapes["proj." + name] = shape
         shapes |= {"proj.3.weight": (text,), "proj.3.bias": (text,)}
+    if kind == "faceid":
+        shapes = {"proj.0.weight": (2 * FACE, FACE), "proj.0.bias": (2 * FACE,), "proj.2.weight": (4 * text, 2 * FACE), "proj.2.bias": (4 * text,)}
+        shapes |= {"norm.weight": (text,), "norm.bias": (text,)}
     if kind == "plus":
         shapes = {"latents": (1, queries, width), "proj_in.weight": (width, hidden), "proj_in.bias": (width,)}
         shapes |= {"proj_out.weight": (text, width), "proj_out.bias": (text,), "norm_out.weight": (text,), "norm_out.bias": (text,)}
@@ -94,10 +102,14 @@ def projection(draw, kind, text, queries=0, width=0, heads=0):
     return {f"image_proj.{name}": draw(name, *shape) for name, shape in shapes.items()}
 
 
-def attention(draw, unet):
+def attention(draw, unet, rank=0):
     """ip_adapter under its published names: a number for every attention of the UNet, odd ones for those to text."""
     state = {}
     for i, (name, module) in enumerate((n.removesuffix(".processor"), unet.get_submodule(n.removesuffix(".processor"))) for n in unet.attn_processors):
+        for part, layer in {"q": module.to_q, "k": module.to_k, "v": module.to_v, "out": module.to_out[0]}.items():
+            if rank:  # of FaceID, on all of them
+                state[f"ip_adapter.{i}.to_{part}_lora.down.weight"] = draw("down", rank, layer.in_features)
+                state[f"ip_adapter.{i}.to_{part}_lora.up.weight"] = 0.5 * draw("up", layer.out_features, rank)
         if name.endswith("attn2"):
             for part in ("to_k_ip", "to_v_ip"):
                 state[f"ip_adapter.{i}.{part}.weight"] = draw(part, *module.to_k.weight.shape)
@@ -127,13 +139,14 @@ def requests(model, seed):
     }
 
 
-def draw_picture(pipe, photos, case):
+def draw_picture(pipe, given, case):
+    """given is ip_adapter_image, or for FaceID ip_adapter_image_embeds, as a function of the photos' names and of guidance."""
     pipe.set_ip_adapter_scale(case["scale"])
     last = {}
     image = pipe(
         case["prompt"],
         negative_prompt=case.get("negative_prompt"),
-        ip_adapter_image=[[photos[name] for name in case["photos"]]],
+        **given(case["photos"], case["guidance_scale"] > 1),
         width=case["width"],
         height=case["height"],
         num_inference_steps=case["steps"],
@@ -145,22 +158,42 @@ def draw_picture(pipe, photos, case):
     return last["latents"], image
 
 
-def make(name, case, seed, photos):
+def see(pipe, kind, photos, seed):
+    """What the image side reads of the photos, what it makes of that, and of nothing; and what a pipeline is given."""
+    if kind == "faceid":
+        faces = torch.nn.functional.normalize(torch.randn((len(photos), 1, FACE), generator=torch.Generator().manual_seed(seed)), dim=-1)
+
+        def given(names, guided):
+            mine = torch.stack([face for name, face in zip(photos, faces) if name in names])[None]
+            return {"ip_adapter_image_embeds": [torch.cat([torch.zeros_like(mine), mine]) if guided else mine]}
+
+        return {"face_embeds": faces[:, 0]}, faces, torch.zeros_like(faces), given
+    pixels = pipe.feature_extractor(list(photos.values()), return_tensors="pt").pixel_values
+    plain, blank = pipe.encode_image(list(photos.values()), "cpu", 1, output_hidden_states=kind != "base")
+    return {"pixel_values": pixels}, plain, blank, lambda names, guided: {"ip_adapter_image": [[photos[name] for name in names]]}
+
+
+def load(name, case, seed):
+    """Draws the weights, writes them and loads them into the base model's pipeline."""
     folder = DATA / name
     folder.mkdir()
-    vision = randomize(CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)), seed)
-    vision.save_pretrained(folder / "image_encoder", safe_serialization=True)
-    pipe = pipeline(case["model"])
-    draw = drawer(seed + 1)
+    pipe, draw, encoder = pipeline(case["model"]), drawer(seed + 1), None
+    if case["kind"] != "faceid":
+        encoder = "image_encoder"
+        vision = randomize(CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)), seed)
+        vision.save_pretrained(folder / encoder, safe_serialization=True)
     shape = {k: v for k, v in case.items() if k not in ("kind", "model")}
-    state = projection(draw, case["kind"], pipe.unet.config.cross_attention_dim, **shape) | attention(draw, pipe.unet)
+    state = projection(draw, case["kind"], pipe.unet.config.cross_attention_dim, **shape) | attention(draw, pipe.unet, case.get("rank", 0))
     save_file({k: v.contiguous() for k, v in state.items()}, folder / "adapter.safetensors")
-    pipe.load_ip_adapter(str(folder), subfolder="", weight_name="adapter.safetensors")
+    pipe.load_ip_adapter(str(folder), subfolder="", weight_name="adapter.safetensors", image_encoder_folder=encoder)
+    return folder, pipe
 
-    pixels = pipe.feature_extractor(list(photos.values()), return_tensors="pt").pixel_values
-    plain, blank = pipe.encode_image(list(photos.values()), "cpu", 1, output_hidden_states=case["kind"] != "base")
+
+def make(name, case, seed, photos):
+    folder, pipe = load(name, case, seed)
+    io, plain, blank, given = see(pipe, case["kind"], photos, seed + 3)
     (tokens,), (nothing,) = pipe.unet.encoder_hid_proj([plain[None]]), pipe.unet.encoder_hid_proj([blank[None]])
-    io = {"pixel_values": pixels, "image_tokens": tokens[0], "blank_tokens": nothing[0, :1]}
+    io |= {"image_tokens": tokens[0], "blank_tokens": nothing[0, :1]}
 
     cfg, size = pipe.unet.config, pipe.unet.config.sample_size
     g = torch.Generator().manual_seed(seed + 2)
@@ -176,11 +209,11 @@ def make(name, case, seed, photos):
 
     cases = requests(case["model"], 20 + seed)
     for request, settings in cases.items():
-        io[f"latents_{request}"], image = draw_picture(pipe, photos, settings)
+        io[f"latents_{request}"], image = draw_picture(pipe, given, settings)
         if request == "one":
             io["image_one"] = image.half()
         print(name, request, f"latents std {io[f'latents_{request}'].std():.2f}, picture std {image.std():.3f}")
-    metadata = {"cases": json.dumps(dict(model=case["model"], scale=0.7, requests=cases))}
+    metadata = {"cases": json.dumps(dict(model=case["model"], scale=0.7, rank=case.get("rank", 0), requests=cases))}
     save_file({k: v.contiguous().clone() for k, v in io.items()}, folder / "io.safetensors", metadata=metadata)
 
 

@@ -22,7 +22,7 @@ const native = EnvPrefix + "_NATIVE"
 type Model struct {
 	Model        string  `help:"A diffusers folder, with an encoder folder in it to make concepts, or a single-file checkpoint." default:"models/demo" placeholder:"DIR"`
 	IPAdapter    string  `name:"ip-adapter" help:"An IP-Adapter made for the model, as it is published: it makes concepts of photos, in place of an encoder in the model's folder." placeholder:"FILE.safetensors"`
-	ImageEncoder string  `help:"The image encoder that the IP-Adapter was trained with; by default the folder image_encoder beside it." placeholder:"DIR"`
+	ImageEncoder string  `help:"The image encoder that the IP-Adapter was trained with, by default the folder image_encoder beside it; for FaceID the ONNX file of the face recogniser." placeholder:"PATH"`
 	Device       string  `help:"Where networks run: cpu, cuda or cuda:INDEX." default:"cpu"`
 	Memory       string  `help:"full keeps all networks open; low opens each only while it is used, so that the largest counts, and every picture waits for them to open." enum:"full,low" default:"full"`
 	MemoryLimit  float64 `help:"Gigabytes that this process may take up; 0: what the machine, or its container, has. What cannot fit is refused before it begins." default:"0"`
