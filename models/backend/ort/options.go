@@ -2,8 +2,7 @@ package ort
 
 import (
 	"errors"
-	"fmt"
-	"strings"
+	"strconv"
 
 	runtime "github.com/yalue/onnxruntime_go"
 )
@@ -11,7 +10,7 @@ import (
 // Options configures a session.
 type Options struct {
 	Threads int    // of one run; 0: as many as there are cores
-	Device  string // "cpu", "cuda" or "cuda:INDEX"; empty is "cpu"
+	Device  string // as Choose gives it; empty is the CPU
 }
 
 // session turns the options into ONNX Runtime's. folder is where external weights lie, if there are any.
@@ -39,25 +38,9 @@ func (o Options) session(folder string) (*runtime.SessionOptions, error) {
 }
 
 func (o Options) device(s *runtime.SessionOptions) error {
-	kind, index, _ := strings.Cut(o.Device, ":")
-	switch {
-	case o.Device == "" || o.Device == "cpu":
-		return nil
-	case kind != "cuda":
-		return fmt.Errorf("device %q: known are cpu, cuda and cuda:INDEX", o.Device)
-	case index == "":
-		index = "0"
+	index, err := gpuIndex(o.Device)
+	if err != nil || index < 0 || o.Device == Auto {
+		return err
 	}
-	cuda, err := runtime.NewCUDAProviderOptions()
-	if err == nil {
-		defer cuda.Destroy()
-		err = cuda.Update(map[string]string{"device_id": index})
-	}
-	if err == nil {
-		err = s.AppendExecutionProviderCUDA(cuda)
-	}
-	if err != nil {
-		return fmt.Errorf("device %q: this ONNX Runtime library cannot use it: %w", o.Device, err)
-	}
-	return nil
+	return appendCUDA(s, strconv.Itoa(index))
 }
