@@ -1,6 +1,6 @@
 //go:build torch
 
-// Command training makes and measures models: portraits, base, encoder, tune, evaluate.
+// Command training makes and measures models: portraits, base, encoder, tune, worker, evaluate.
 package main
 
 import (
@@ -19,6 +19,7 @@ var commands struct {
 	Base      baseCommand      `cmd:"" help:"Train a small base model from nothing: VAE, then text encoder and UNet."`
 	Encoder   encoderCommand   `cmd:"" help:"Train the encoder on a frozen base model."`
 	Tune      tuneCommand      `cmd:"" help:"Learn one person or thing from a few photos, as a concept file that the server draws with."`
+	Worker    workerCommand    `cmd:"" help:"Tune concepts for a server, which starts it."`
 	Evaluate  evaluateCommand  `cmd:"" help:"Measure identity, editability, time and size of a model's methods on test persons."`
 }
 
