@@ -69,7 +69,10 @@ func (f *conceptFiles) describe(file *conceptFile) string {
 		return s
 	}
 	c := file.concept
-	s := fmt.Sprintf("%s: concept <%s>, a %s, made by %s: %d vectors", file.path, c.Word, c.Class, c.Method, c.WordEmbeddings.Vectors)
+	s := fmt.Sprintf("%s: concept <%s>, a %s, made by %s", file.path, c.Word, c.Class, c.Method)
+	if n := c.WordEmbeddings.Vectors; n > 0 {
+		s += fmt.Sprintf(", %d vectors", n)
+	}
 	if n := len(c.Coefficients); n > 0 {
 		s += fmt.Sprintf(", %d coefficients", n)
 	}

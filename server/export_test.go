@@ -126,7 +126,7 @@ func TestGenerateWithPublishedFiles(t *testing.T) {
 	for path, says := range map[string]string{
 		lora: "LoRA in kohya's names: ranks 1 to 5 on 48 layers of the UNet, ranks 1 to 5 on 12 layers of the text encoder",
 		filepath.Join(exchanged, "word_params.safetensors"): "textual-inversion embedding: the word <word_params> of 2 vectors",
-		me: "concept <me>, a face, made by encoder: 2 vectors",
+		me: "concept <me>, a face, made by encoder, 2 vectors",
 	} {
 		file, err := files.read(path)
 		if err != nil {

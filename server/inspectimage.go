@@ -22,7 +22,7 @@ func inspectImagePrompt(path string) *report {
 	}
 	return &report{Path: path, Kind: string(cfg.Kind), Details: []string{
 		fmt.Sprintf("for a unet that reads text of width %d: that of Stable Diffusion 1 reads 768, of 2 1024, of XL 2048", cfg.TextWidth),
-		"reads photos with an image encoder: " + cfg.Encoder(),
-		"give it to --ip-adapter, with its folder image_encoder beside it or named by --image-encoder",
+		fmt.Sprintf("reads photos with %s: --image-encoder names it", cfg.Encoder()),
+		"give it to --ip-adapter",
 	}}
 }

@@ -63,7 +63,7 @@ func (c Config) Encoder() string {
 	if name := encoders[c.Kind][c.ImageWidth]; name != "" {
 		return name + ", with " + needs
 	}
-	return "one with " + needs
+	return "an image encoder with " + needs
 }
 
 // ReadConfig tells the configuration by the names and shapes of the projection's tensors, published below "image_proj.". An adapter that
