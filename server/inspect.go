@@ -14,6 +14,7 @@ import (
 
 	"likeness/encoder/concept"
 	"likeness/encoder/exchange"
+	"likeness/models/backend/onnx"
 	"likeness/models/checkpoint"
 	"likeness/models/pipeline"
 	"likeness/models/safetensors"
@@ -23,13 +24,14 @@ type inspectCommand struct {
 	Path   string `arg:"" help:"A model folder, a single-file checkpoint, a concept, a LoRA, an embedding or an IP-Adapter." type:"path"`
 	Model  string `help:"Model that a LoRA or an embedding is held against." placeholder:"DIR"`
 	Values bool   `help:"Read every number of a model too, and report weights that are not finite."`
+	DType  string `name:"dtype" help:"Numbers that the memory is figured for, as --dtype of the other commands: auto is float32, the CPU's." enum:"auto,float32,float16,bfloat16" default:"auto"`
 	JSON   bool   `name:"json" help:"Write JSON."`
 }
 
 // Help is shown by kong.
 func (inspectCommand) Help() string {
 	return `Nothing is loaded and nothing runs: headers and configurations say what a file or folder is, what it lacks, and what it will need in
-memory. The memory is that of the CPU: four bytes a parameter, whatever the file stores, and beside them the tensors that are there at once while
+memory. The memory is that of --dtype: four bytes a parameter on the CPU, whatever the file stores, and beside them the tensors that are there at once while
 one picture is drawn, at the size that the model was trained on, with guidance. --memory low opens one component at a time. What is missing ends the command with status 1.
 
   server inspect ~/models/stable-diffusion-v1-5        a diffusers folder
@@ -77,6 +79,9 @@ func (c *inspectCommand) Run(context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.DType == "float16" || c.DType == "bfloat16" {
+		r.halve()
+	}
 	if c.JSON {
 		if r.Problems == nil {
 			r.Problems = []string{}
@@ -91,6 +96,15 @@ func (c *inspectCommand) Run(context.Context) error {
 		err = fmt.Errorf("%s: cannot be used as it is", c.Path)
 	}
 	return err
+}
+
+// halve takes the half of the memory of those weights that half precision is for.
+func (r *report) halve() {
+	for _, p := range r.Parts {
+		if r.Memory != nil && (placement{compute: onnx.Float16}).of(p.Name) == onnx.Float16 {
+			r.Memory.Weights -= 2 * p.Parameters
+		}
+	}
 }
 
 func (c *inspectCommand) inspect() (*report, error) {

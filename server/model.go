@@ -7,13 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
 	"likeness/encoder/exchange"
 	"likeness/encoder/imageprompt"
-	"likeness/models/backend/onnx"
 	"likeness/models/backend/ort"
 	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
@@ -28,10 +26,11 @@ import (
 type model struct {
 	*pipeline.Engine
 	*encoder.Intake
-	base     *pipeline.Model
-	encoder  *encoder.Encoder     // nil: the folder has none, or an adapter is in its place
-	adapter  *imageprompt.Adapter // nil: none is named
-	detector *ort.Session         // nil: none is installed
+	placement placement
+	base      *pipeline.Model
+	encoder   *encoder.Encoder     // nil: the folder has none, or an adapter is in its place
+	adapter   *imageprompt.Adapter // nil: none is named
+	detector  *ort.Session         // nil: none is installed
 }
 
 // layers are those that offsets act on, by component.
@@ -59,13 +58,15 @@ func openModel(cfg config.Model, maxQueue int) (*model, error) {
 
 // openReaching is openModel with offsets that act on more layers than the encoder's.
 func openReaching(cfg config.Model, maxQueue int, more layers) (*model, error) {
-	library := ort.LibraryPath()
-	if err := ort.Init(library); err != nil {
+	p, err := place(cfg)
+	if err == nil {
+		err = ort.Init(p.library)
+	}
+	if err != nil {
 		return nil, err
 	}
-	m := &model{}
-	err := m.open(cfg, maxQueue, more, filepath.Join(filepath.Dir(filepath.Dir(library)), encoder.DetectorFile))
-	if err != nil {
+	m := &model{placement: p}
+	if err := m.open(cfg, maxQueue, more, filepath.Join(filepath.Dir(filepath.Dir(p.library)), encoder.DetectorFile)); err != nil {
 		m.Close()
 		return nil, err
 	}
@@ -73,9 +74,9 @@ func openReaching(cfg config.Model, maxQueue int, more layers) (*model, error) {
 }
 
 func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile string) error {
-	options := ort.Options{Threads: cfg.Threads, Device: cfg.Device}
+	options := m.placement.Options
 	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		session, err := openNetwork(name, model, weights, options)
+		session, err := m.placement.open(name, model, weights)
 		if err != nil {
 			return nil, err // and no nil *Session in the interface
 		}
@@ -83,10 +84,10 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 	}}
 	backend.LowMemory = cfg.Memory == "low"
 	backend.Check = func(name string, model op.Model, weights *checkpoint.Component) error {
-		_, err := emit(name, model, weights)
+		_, err := m.placement.emit(name, model, weights)
 		return err
 	}
-	if !strings.HasPrefix(cfg.Device, "cuda") { // whose memory is its own
+	if options.Device == ort.CPU { // a GPU's memory is its own
 		backend.Free, backend.Weights, backend.Peak = meter{"/", cfg.MemoryLimit}.free, weightBytes, trace.Peak
 	}
 	backend.TextLayouts = map[string]*op.Layout{}
@@ -147,26 +148,6 @@ func (m *model) openIntake(detectorFile string, options ort.Options) error {
 	}
 	m.Intake = encoder.NewIntake(settings)
 	return nil
-}
-
-func openNetwork(name string, model op.Model, weights *checkpoint.Component, options ort.Options) (*ort.Session, error) {
-	graph, err := emit(name, model, weights)
-	if err != nil {
-		return nil, err
-	}
-	return ort.Open(graph, options)
-}
-
-// emit makes the graph of a component's network.
-func emit(name string, model op.Model, weights *checkpoint.Component) (*onnx.Graph, error) {
-	graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
-		info, ok := weights.Info(weight)
-		return onnx.Weight{Info: info.Info, Path: info.Path}, ok
-	}, onnx.Options{Name: name})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
-	}
-	return graph, nil
 }
 
 // Close ends what runs and releases the networks.

@@ -80,6 +80,10 @@ func logParts(log *slog.Logger, m *model) {
 	} else if m.encoder == nil {
 		log.Warn("the model folder has no encoder: no concepts can be made")
 	}
+	log.Info("networks run", "device", m.placement.Device, "dtype", m.placement.compute)
+	if m.placement.why != nil {
+		log.Debug("no GPU", "reason", m.placement.why)
+	}
 	if m.detector == nil {
 		log.Warn("no face detector: photos are cropped at their centre; scripts/setup fetches one")
 	}

@@ -29,7 +29,7 @@ func parse(t *testing.T, args ...string) (commands, *kong.Kong, error) {
 
 func TestDefaults(t *testing.T) {
 	c, _, err := parse(t)
-	want := Serve{Model{Model: "models/demo", Device: "cpu", Memory: "full", VAETiling: "auto"}, "127.0.0.1:8080", "bolt:~/.local/share/likeness/concepts.db", "info", 32, 64}
+	want := Serve{Model{Model: "models/demo", Device: "auto", DType: "auto", Memory: "full", VAETiling: "auto"}, "127.0.0.1:8080", "bolt:~/.local/share/likeness/concepts.db", "info", 32, 64}
 	if err != nil || c.Serve != want {
 		t.Errorf("%+v, %v", c.Serve, err)
 	}
@@ -38,12 +38,12 @@ func TestDefaults(t *testing.T) {
 // Every flag has an environment twin, and the flag wins.
 func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
-		"ADDR": ":1", "MODEL": "m", "STORE": "redis://r", "DEVICE": "cuda", "THREADS": "3", "IP_ADAPTER": "a", "MEMORY": "low", "MEMORY_LIMIT": "2.5", "VAE_TILING": "on", "IMAGE_ENCODER": "e", "LOG": "debug", "MAX_UPLOAD": "5", "MAX_QUEUE": "11",
+		"ADDR": ":1", "MODEL": "m", "STORE": "redis://r", "DEVICE": "cuda", "DTYPE": "float16", "THREADS": "3", "IP_ADAPTER": "a", "MEMORY": "low", "MEMORY_LIMIT": "2.5", "VAE_TILING": "on", "IMAGE_ENCODER": "e", "LOG": "debug", "MAX_UPLOAD": "5", "MAX_QUEUE": "11",
 	} {
 		t.Setenv("LIKENESS_"+name, value)
 	}
 	c, k, err := parse(t, "--addr", ":2")
-	want := Serve{Model{Model: "m", Device: "cuda", Threads: 3, IPAdapter: "a", ImageEncoder: "e", Memory: "low", MemoryLimit: 2.5, VAETiling: "on"}, ":2", "redis://r", "debug", 5, 11}
+	want := Serve{Model{Model: "m", Device: "cuda", DType: "float16", Threads: 3, IPAdapter: "a", ImageEncoder: "e", Memory: "low", MemoryLimit: 2.5, VAETiling: "on"}, ":2", "redis://r", "debug", 5, 11}
 	if err != nil || c.Serve != want {
 		t.Errorf("%+v, %v", c.Serve, err)
 	}
