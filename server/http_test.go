@@ -79,7 +79,8 @@ func TestBadInputChangesNothing(t *testing.T) {
 		}
 	}
 	for _, body := range []string{
-		`{"prompt":"<you>"}`, `{"prompt":"` + strings.Repeat("far ", 130) + `<me>"}`, `{"prompt":"hi","size":"63x64"}`,
+		`{"prompt":"<you>"}`, `{"prompt":"` + strings.Repeat("far ", 130) + `<me>"}`, `{"prompt":"hi","size":"63x64"}`, `{"prompt":"hi","size":"100x64","stream":true}`,
+		`{"prompt":"hi","guidance_start":0.5,"guidance_end":0.4}`, `{"prompt":"hi","cache_interval":0}`, `{"prompt":"hi","size":"64x60"}`,
 		`{"prompt":"hi","size":"1024x1024"}`, `{"prompt":"hi","steps":0}`, `{"prompt":"hi","guidance_scale":1e400}`, `{"prompt":"<me:9>"}`,
 	} {
 		if status, answer := draw(body); status < 400 || status >= 500 {
