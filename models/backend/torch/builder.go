@@ -2,9 +2,13 @@
 
 package torch
 
+// #include <stdlib.h>
+import "C"
+
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"unsafe"
 
 	lib "github.com/sugarme/gotch/libtch"
@@ -41,6 +45,24 @@ func (b *builder) free() {
 	for _, t := range b.arena {
 		lib.AtFree(t)
 	}
+	b.arena = nil
+}
+
+// backward differentiates loss. What its graph does not hold itself is freed first, and what it holds as it is used, so that gradients take
+// the place of activations. Nothing that b has made can be used afterwards.
+func (b *builder) backward(loss *tensor) error {
+	b.arena = slices.DeleteFunc(b.arena, func(c lib.Ctensor) bool {
+		if c != loss.c {
+			lib.AtFree(c)
+		}
+		return c != loss.c
+	})
+	lib.AtBackward(loss.c, 0, 0)
+	if msg := lib.GetAndResetLastErr(); msg != nil {
+		defer C.free(unsafe.Pointer(msg))
+		return fmt.Errorf("backward: %s", firstLine(C.GoString((*C.char)(unsafe.Pointer(msg)))))
+	}
+	return nil
 }
 
 // call runs an operation that leaves its result in the engine's slot.

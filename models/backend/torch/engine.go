@@ -173,27 +173,23 @@ func (e *Engine) build(model op.Model, inputs map[string]op.Array, params []*Par
 		if err != nil {
 			return err
 		}
-		if gradients {
-			loss, ok := values["loss"].(*tensor)
-			if !ok {
-				return errors.New("the model has no output named loss")
-			}
-			if op.Size(loss.dims) != 1 {
-				return fmt.Errorf("loss has dims %v, want one value", loss.dims)
-			}
-			lib.AtBackward(loss.c, 0, 0)
-			if msg := lib.GetAndResetLastErr(); msg != nil {
-				defer C.free(unsafe.Pointer(msg))
-				return fmt.Errorf("backward: %s", firstLine(C.GoString((*C.char)(unsafe.Pointer(msg)))))
-			}
-		}
 		out = map[string]op.Array{}
 		for name, v := range values {
 			if out[name], err = b.read(v.(*tensor)); err != nil {
 				return fmt.Errorf("output %s: %w", name, err)
 			}
 		}
-		return nil
+		if !gradients {
+			return nil
+		}
+		loss, ok := values["loss"].(*tensor)
+		if !ok {
+			return errors.New("the model has no output named loss")
+		}
+		if op.Size(loss.dims) != 1 {
+			return fmt.Errorf("loss has dims %v, want one value", loss.dims)
+		}
+		return b.backward(loss)
 	})
 	return out, err
 }
