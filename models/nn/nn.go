@@ -33,6 +33,11 @@ func Conv2D(s op.Scope, x op.Tensor, in, out, kernel, stride, padding int) op.Te
 	return y
 }
 
+// Upsample is diffusers' Upsample2D: height and width doubled, nearest neighbour, then a 3×3 convolution with a bias.
+func Upsample(s op.Scope, x op.Tensor, channels int) op.Tensor {
+	return x.UpsampleConv2D(s.Weight("weight", channels, channels, 3, 3), s.Weight("bias", channels))
+}
+
 // GroupNorm normalises [B, channels, ...] over groups of channels.
 func GroupNorm(s op.Scope, x op.Tensor, groups, channels int, eps float64) op.Tensor {
 	return x.GroupNorm(groups, s.Weight("weight", channels), s.Weight("bias", channels), eps)

@@ -115,6 +115,10 @@ type (
 	Linear interface {
 		Linear(x, weight, bias Value) (Value, error)
 	}
+	// UpsampleConv2D is Conv2D of Upsample2x, with stride 1, padding 1 and a 3×3 weight.
+	UpsampleConv2D interface {
+		UpsampleConv2D(x, weight, bias Value) (Value, error)
+	}
 	// SiLU is x·sigmoid(x).
 	SiLU interface {
 		SiLU(x Value) (Value, error)

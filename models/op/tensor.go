@@ -114,6 +114,16 @@ func (t Tensor) Conv2D(weight, bias Tensor, stride, padding int) Tensor {
 	return weight.wrap("Conv2D", v, err)
 }
 
+// UpsampleConv2D doubles the last two axes, nearest neighbour, and convolves with a 3×3 weight, stride 1 and padding 1; bias may be the
+// zero Tensor.
+func (t Tensor) UpsampleConv2D(weight, bias Tensor) Tensor {
+	if f, ok := t.b.(UpsampleConv2D); ok {
+		v, err := f.UpsampleConv2D(t.v, weight.v, bias.v)
+		return weight.wrap("UpsampleConv2D", v, err)
+	}
+	return t.Upsample2x().Conv2D(weight, bias, 1, 1)
+}
+
 // GroupNorm normalises [B, C, ...] over groups of channels.
 func (t Tensor) GroupNorm(groups int, weight, bias Tensor, eps float64) Tensor {
 	v, err := t.b.GroupNorm(t.v, groups, weight.v, bias.v, eps)

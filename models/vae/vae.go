@@ -66,7 +66,7 @@ func Decode(s op.Scope, cfg Config, z op.Tensor) op.Tensor {
 			in = out
 		}
 		if i < n-1 {
-			h = nn.Conv2D(b.At("upsamplers.0.conv"), h.Upsample2x(), out, out, 3, 1, 1)
+			h = nn.Upsample(b.At("upsamplers.0.conv"), h, out)
 		}
 	}
 	h = nn.GroupNorm(d.At("conv_norm_out"), h, cfg.NormNumGroups, in, eps).SiLU()

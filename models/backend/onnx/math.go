@@ -47,32 +47,10 @@ func (b *builder) MatMul(x, y op.Value) (op.Value, error) {
 	return b.node("MatMul", op.Float32, dims, nil, v...), nil
 }
 
-// Linear implements [op.Linear] with the weight transposed once, when the graph is opened. Gemm over flattened rows, with the bias in
-// it, is as fast.
+// Linear implements [op.Linear] as Gemm over flattened rows, which reads the weight as it lies in its file and adds the bias itself:
+// with MatMul and Add over transposed weights a UNet step takes 1.01 times as long, and opening it half as long again.
 func (b *builder) Linear(x, weight, bias op.Value) (op.Value, error) {
-	v, err := operands(op.Float32, x, weight)
-	if err != nil {
-		return nil, err
-	}
-	w := v[1]
-	if len(w.dims) != 2 || len(v[0].dims) < 2 {
-		return nil, fmt.Errorf("input %v does not fit weight %v", v[0].dims, w.dims)
-	}
-	t, ok := b.derived["transposed "+w.name]
-	if !ok {
-		t = b.node("Transpose", op.Float32, []int{w.dims[1], w.dims[0]}, attrs{"perm": []int{1, 0}}, w)
-		b.derived["transposed "+w.name] = t
-	}
-	y, err := b.MatMul(v[0], t)
-	if err != nil || bias == nil {
-		return y, err
-	}
-	return b.Binary(op.Add, y, bias)
-}
-
-// Conv2D implements [op.Builder].
-func (b *builder) Conv2D(x, weight, bias op.Value, stride, padding int) (op.Value, error) {
-	inputs, biasDims := []op.Value{x, weight}, []int(nil)
+	inputs := []op.Value{x, weight}
 	if bias != nil {
 		inputs = append(inputs, bias)
 	}
@@ -80,15 +58,54 @@ func (b *builder) Conv2D(x, weight, bias op.Value, stride, padding int) (op.Valu
 	if err != nil {
 		return nil, err
 	}
-	if bias != nil {
-		biasDims = v[2].dims
+	rank, w := len(v[0].dims), v[1].dims
+	if len(w) != 2 || rank < 2 || !agree(v[0].dims[rank-1], w[1]) || (bias != nil && !slices.Equal(v[2].dims, w[:1])) {
+		return nil, fmt.Errorf("input %v does not fit weight %v", v[0].dims, w)
 	}
-	dims, err := conv2DDims(v[0].dims, v[1].dims, biasDims, stride, padding)
+	if rank > 2 {
+		if inputs[0], err = b.Reshape(x, nil, -1, w[1]); err != nil {
+			return nil, err
+		}
+		v[0] = inputs[0].(*value)
+	}
+	y := b.node("Gemm", op.Float32, []int{v[0].dims[0], w[0]}, attrs{"transB": 1}, v...)
+	if rank == 2 {
+		return y, nil
+	}
+	dims := make([]int, rank)
+	dims[rank-1] = w[0]
+	return b.Reshape(y, x, dims...)
+}
+
+// Conv2D implements [op.Builder].
+func (b *builder) Conv2D(x, weight, bias op.Value, stride, padding int) (op.Value, error) {
+	v, err := operands(op.Float32, x, weight)
 	if err != nil {
 		return nil, err
 	}
-	a := attrs{"kernel_shape": v[1].dims[2:], "strides": []int{stride, stride}, "pads": []int{padding, padding, padding, padding}}
-	return b.node("Conv", op.Float32, dims, a, v...), nil
+	y, err := b.conv2D(v[0], v[1], bias, stride, [4]int{padding, padding, padding, padding})
+	if err != nil {
+		return nil, err
+	}
+	return y, nil
+}
+
+// conv2D is Conv2D with a padding of its own on each side: top, left, bottom, right.
+func (b *builder) conv2D(x, weight *value, bias op.Value, stride int, pads [4]int) (*value, error) {
+	inputs, biasDims := []*value{x, weight}, []int(nil)
+	if bias != nil {
+		v, err := operands(op.Float32, bias)
+		if err != nil {
+			return nil, err
+		}
+		inputs, biasDims = append(inputs, v[0]), v[0].dims
+	}
+	dims, err := conv2DDims(x.dims, weight.dims, biasDims, stride, pads)
+	if err != nil {
+		return nil, err
+	}
+	a := attrs{"kernel_shape": weight.dims[2:], "strides": []int{stride, stride}, "pads": pads[:]}
+	return b.node("Conv", op.Float32, dims, a, inputs...), nil
 }
 
 // GroupNorm implements [op.Builder] as InstanceNormalization over [B, groups, ...], then weight and bias of each channel. On CPU
@@ -122,7 +139,8 @@ func (b *builder) GroupNorm(x op.Value, groups int, weight, bias op.Value, eps f
 	return b.node("Add", op.Float32, x0.dims, nil, h, shift), nil
 }
 
-// LayerNorm implements [op.Builder].
+// LayerNorm implements [op.Builder]. In float32, which is the CPU's, it is InstanceNormalization of each row, then weight and bias: a
+// quarter of LayerNormalization's time there, and 0.97 of a UNet step.
 func (b *builder) LayerNorm(x, weight, bias op.Value, eps float64) (op.Value, error) {
 	v, err := operands(op.Float32, x, weight, bias)
 	if err != nil {
@@ -132,7 +150,21 @@ func (b *builder) LayerNorm(x, weight, bias op.Value, eps float64) (op.Value, er
 	if rank < 1 || len(v[1].dims) != 1 || !slices.Equal(v[1].dims, v[2].dims) || !agree(v[0].dims[rank-1], v[1].dims[0]) {
 		return nil, fmt.Errorf("input %v does not fit weight %v and bias %v", v[0].dims, v[1].dims, v[2].dims)
 	}
+	if b.compute == protoFloat {
+		return b.rowNorm(v[0], v[1], v[2], eps)
+	}
 	return b.node("LayerNormalization", op.Float32, v[0].dims, attrs{"axis": -1, "epsilon": float32(eps)}, v...), nil
+}
+
+func (b *builder) rowNorm(x, weight, bias *value, eps float64) (op.Value, error) {
+	width := weight.dims[0]
+	one := b.constant(protoFloat, op.Float32, floatData([]float32{1}), []int{1})
+	zero := b.constant(protoFloat, op.Float32, floatData([]float32{0}), []int{1})
+	rows := b.node("Reshape", op.Float32, []int{unknown, 1, width}, nil, x, b.ints(-1, 1, width))
+	h := b.node("InstanceNormalization", op.Float32, rows.dims, attrs{"epsilon": float32(eps)}, rows, one, zero)
+	h = b.node("Reshape", op.Float32, x.dims, nil, h, b.shapeOf(x))
+	h = b.node("Mul", op.Float32, x.dims, nil, h, weight)
+	return b.node("Add", op.Float32, x.dims, nil, h, bias), nil
 }
 
 // Softmax implements [op.Builder].

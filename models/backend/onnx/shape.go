@@ -55,19 +55,20 @@ func matMulDims(a, b []int) ([]int, error) {
 	return append(lead, a[len(a)-2], b[len(b)-1]), nil
 }
 
-func conv2DDims(x, weight, bias []int, stride, padding int) ([]int, error) {
+func conv2DDims(x, weight, bias []int, stride int, pads [4]int) ([]int, error) {
 	if len(x) != 4 || len(weight) != 4 || !agree(x[1], weight[1]) || (bias != nil && !slices.Equal(bias, weight[:1])) {
 		return nil, fmt.Errorf("input %v does not fit weight %v and bias %v", x, weight, bias)
 	}
-	if stride < 1 || padding < 0 {
-		return nil, fmt.Errorf("stride %d, padding %d", stride, padding)
+	if stride < 1 || slices.Min(pads[:]) < 0 {
+		return nil, fmt.Errorf("stride %d, padding %v", stride, pads)
 	}
 	dims := []int{x[0], weight[0], unknown, unknown}
 	for i := 2; i < 4; i++ {
 		if x[i] == unknown {
 			continue
 		}
-		if dims[i] = (x[i]+2*padding-weight[i])/stride + 1; x[i]+2*padding < weight[i] {
+		padded := x[i] + pads[i-2] + pads[i]
+		if dims[i] = (padded-weight[i])/stride + 1; padded < weight[i] {
 			return nil, fmt.Errorf("input %v is smaller than kernel %v", x, weight)
 		}
 	}

@@ -48,6 +48,18 @@ func conv(name string, x, kernel []int, biased bool, stride, padding int) exampl
 	return e
 }
 
+// upsample makes an example of a convolution of x, doubled, by a kernel, with a bias of its own where biased.
+func upsample(name string, x, kernel []int, biased bool) example {
+	e := conv(name, x, kernel, biased, 1, 1)
+	e.f = func(_ op.Scope, x, w []op.Tensor) op.Tensor {
+		if biased {
+			return x[0].UpsampleConv2D(w[0], w[1])
+		}
+		return x[0].UpsampleConv2D(w[0], op.Tensor{})
+	}
+	return e
+}
+
 // norm makes an example of a normalisation of x, far from zero, over channels.
 func norm(name string, channels int, x []int, f func(x, weight, bias op.Tensor) op.Tensor) example {
 	return example{name: name, x: list(Normal("x", x...)), w: list(Normal("w", channels), Normal("b", channels)), f: func(_ op.Scope, x, w []op.Tensor) op.Tensor {
@@ -95,6 +107,9 @@ var networks = []example{
 	conv("Conv2D by stride 2", dims(3, 2, 7, 8), dims(3, 2, 3, 3), true, 2, 1),
 	conv("Conv2D of one place", dims(2, 3, 4, 5), dims(5, 3, 1, 1), true, 1, 0),
 	conv("Conv2D not square", dims(1, 2, 5, 7), dims(2, 2, 1, 3), true, 1, 1),
+	upsample("UpsampleConv2D", dims(2, 3, 4, 5), dims(6, 3, 3, 3), true),
+	upsample("UpsampleConv2D without bias", dims(1, 2, 3, 1), dims(2, 2, 3, 3), false),
+	upsample("UpsampleConv2D of one place", dims(1, 1, 1, 1), dims(1, 1, 3, 3), true),
 	conv("Conv2D of the whole image", dims(3, 1, 2, 3), dims(2, 1, 4, 5), true, 2, 1),
 	{name: "Conv2D after an asymmetric Pad", x: list(Normal("x", 1, 2, 6, 4)), w: list(Normal("w", 3, 2, 3, 3), Normal("b", 3)), f: func(_ op.Scope, x, w []op.Tensor) op.Tensor {
 		return x[0].Pad(0, 1, 0, 1).Conv2D(w[0], w[1], 2, 0)
