@@ -28,6 +28,7 @@ type conceptBody struct {
 	Class    string             `json:"class"`
 	Method   string             `json:"method"`
 	Created  int64              `json:"created"` // Unix time
+	Version  int                `json:"version"`
 	Photos   int                `json:"photos"`
 	Bytes    int                `json:"bytes"`
 	Usable   bool               `json:"usable"` // made for the model that is served
@@ -47,7 +48,7 @@ func (s *Server) body(c *concept.Concept) (conceptBody, error) {
 		image = url + "/image"
 	}
 	return conceptBody{
-		ID: c.ID, Object: "concept", Name: c.Name, Word: c.Word, Class: c.Class, Method: c.Method, Created: c.Created.Unix(),
+		ID: c.ID, Object: "concept", Name: c.Name, Word: c.Word, Class: c.Class, Method: c.Method, Created: c.Created.Unix(), Version: c.Version,
 		Photos: c.Photos, Bytes: len(file), Usable: s.usable(c), Notes: append([]string{}, c.Notes...),
 		URL: url, ImageURL: image, FileURL: url + "/file", Formats: formats(c),
 	}, err

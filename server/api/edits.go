@@ -105,23 +105,28 @@ func (e *edition) add(part *multipart.Part) error {
 		e.files[name] = data
 		return nil
 	}
+	value, err := formValue(name, part, notText)
+	e.fields[name] = value
+	return err
+}
+
+// formValue is the value of a form's field as JSON; the fields of literals are numbers and truths.
+func formValue(name string, part io.Reader, literals []string) (json.RawMessage, error) {
 	const most = 4 * maxPrompt // bytes of its characters
 	value, err := io.ReadAll(io.LimitReader(part, most+1))
 	if err != nil {
-		return formError(err)
+		return nil, formError(err)
 	}
 	if len(value) > most {
-		return &problem{http.StatusUnprocessableEntity, clip(name) + "_too_long", clip(name), fmt.Sprintf("%s has more than %d characters", clip(name), maxPrompt)}
+		return nil, &problem{http.StatusUnprocessableEntity, clip(name) + "_too_long", clip(name), fmt.Sprintf("%s has more than %d characters", clip(name), maxPrompt)}
 	}
 	if !utf8.Valid(value) {
-		return invalid(clip(name), "is not text")
+		return nil, invalid(clip(name), "is not text")
 	}
-	if literal := bytes.TrimSpace(value); slices.Contains(notText, name) && json.Valid(literal) {
-		e.fields[name] = literal
-		return nil
+	if literal := bytes.TrimSpace(value); slices.Contains(literals, name) && json.Valid(literal) {
+		return literal, nil
 	}
-	e.fields[name], err = json.Marshal(string(value))
-	return err
+	return json.Marshal(string(value))
 }
 
 // readPictures decodes image and mask into the request, and shrinks both to what a picture can be drawn from.

@@ -14,6 +14,7 @@ import (
 	"likeness/encoder/concept"
 	"likeness/encoder/imageprompt"
 	"likeness/models/pipeline"
+	"likeness/server/jobs"
 	"likeness/server/store"
 )
 
@@ -54,6 +55,9 @@ func problemOf(err error) *problem {
 		damaged *store.DamagedError
 		full    *fullError
 	)
+	if p := jobProblem(err); p != nil {
+		return p
+	}
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -79,7 +83,7 @@ func problemOf(err error) *problem {
 		return &problem{http.StatusTooManyRequests, "queue_full", "", err.Error()}
 	case errors.Is(err, pipeline.ErrClosed):
 		return &problem{http.StatusServiceUnavailable, "shutting_down", "", "the server is shutting down"}
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, store.ErrNotFound), errors.Is(err, store.ErrNoVersion):
 		return &problem{http.StatusNotFound, "not_found", "", err.Error()}
 	case errors.As(err, &damaged):
 		return &problem{http.StatusInternalServerError, "concept_damaged", "", fmt.Sprintf("stored concept %s is damaged: delete it and upload the photos again", damaged.ID)}
@@ -93,6 +97,23 @@ func problemOf(err error) *problem {
 		return &problem{http.StatusServiceUnavailable, "timeout", "", "the request took too long"}
 	}
 	return &problem{http.StatusInternalServerError, "internal", "", "something went wrong in the server; its log has the details"}
+}
+
+// jobProblem is problemOf an error of package jobs; nil: it is none.
+func jobProblem(err error) *problem {
+	var missing *jobs.MissingError
+	var full *jobs.FullError
+	switch {
+	case errors.As(err, &missing):
+		return &problem{http.StatusNotImplemented, "tuning_unavailable", "", missing.Error()}
+	case errors.As(err, &full):
+		return &problem{http.StatusTooManyRequests, "queue_full", "", full.Error()}
+	case errors.Is(err, jobs.ErrNotFound):
+		return &problem{http.StatusNotFound, "not_found", "", err.Error()}
+	case errors.Is(err, jobs.ErrClosed):
+		return &problem{http.StatusServiceUnavailable, "shutting_down", "", err.Error()}
+	}
+	return nil
 }
 
 func photoProblem(e *encoder.PhotoError, message string) *problem {

@@ -39,6 +39,8 @@ func (s *Server) listModels(c echo.Context) error {
 		MaxGuidance   float64  `json:"max_guidance_scale"`
 		MaxStrength   float64  `json:"max_concept_strength"`
 		MaxUpload     int64    `json:"max_upload_bytes"`
+		Tuning        []string `json:"tuning_methods"`
+		MaxTuned      int      `json:"max_tuning_photos"`
 	}
 	m := s.Model
 	return c.JSON(http.StatusOK, struct {
@@ -47,6 +49,7 @@ func (s *Server) listModels(c echo.Context) error {
 	}{"list", []model{{
 		m.ID, "model", 0, "likeness", fmt.Sprintf("%dx%d", m.Width, m.Height), m.Steps, m.GuidanceScale, m.Scheduler, m.Schedulers,
 		m.Class, maxPhotos, maxPictures, maxSteps, maxGuidance, concept.MaxScale, s.MaxUpload,
+		s.tuningMethods(), maxTunedPhotos,
 	}}})
 }
 

@@ -125,6 +125,9 @@ func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		if strings.HasPrefix(c.Request().URL.Path, "/v1/") {
 			h.Set("Cache-Control", "no-store")
+			if c.Path() == jobEventsPath {
+				return next(c) // a job takes its time
+			}
 			ctx, cancel := context.WithTimeout(c.Request().Context(), s.Timeout)
 			defer cancel()
 			c.SetRequest(c.Request().WithContext(ctx))

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"image"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"likeness/encoder"
 	"likeness/encoder/concept"
 	"likeness/models/pipeline"
+	"likeness/server/jobs"
 	"likeness/server/store"
 )
 
@@ -72,6 +74,8 @@ type Config struct {
 	Exchange  Exchange
 	Model     Model
 	Page      http.Handler                    // everything outside the API's paths; nil: nothing
+	Jobs      *jobs.Queue                     // nil: concepts cannot be tuned
+	Samples   fs.FS                           // photos that a tuning may name; nil: there are none
 	Ready     func(ctx context.Context) error // what /readyz asks besides the store; nil: nothing
 	Log       *slog.Logger
 
@@ -137,6 +141,12 @@ func (s *Server) routes() {
 	e.DELETE("/v1/concepts/:id", s.deleteConcept)
 	e.GET("/v1/concepts/:id/file", s.conceptFile)
 	e.GET("/v1/concepts/:id/image", s.conceptImage)
+	e.GET("/v1/concepts/:id/versions", s.listVersions)
+	e.POST("/v1/concepts/:id/restore", s.restoreConcept)
+	e.POST("/v1/concepts/:id/tune", s.tuneConcept)
+	e.GET("/v1/jobs/:id", s.getJob)
+	e.GET(jobEventsPath, s.jobEvents)
+	e.DELETE("/v1/jobs/:id", s.cancelJob)
 	e.POST("/v1/images/generations", s.generate)
 	e.POST("/v1/images/edits", s.edit)
 	e.GET("/v1/images/:id", s.picture)

@@ -23,7 +23,7 @@ import (
 const (
 	maxPhotos = encoder.MaxPhotos
 	maxField  = 1 << 10 // bytes of a text field
-	maxParts  = 24
+	maxParts  = 40
 )
 
 // upload is a form with photos of one person, or with one file of another program.
