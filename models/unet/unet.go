@@ -95,7 +95,7 @@ func forward(s op.Scope, cfg Config, in Inputs) (noise, deep op.Tensor) {
 			skips, widths, width = skips[:last], widths[:last], out
 		}
 		if i < n-1 {
-			h = nn.Conv2D(b.At("upsamplers.0.conv"), h.Upsample2x(), out, out, 3, 1, 1)
+			h = nn.Upsample(b.At("upsamplers.0.conv"), h, out)
 		}
 	}
 	return net.outermost(s, h, skips[0]), h
