@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -52,9 +53,15 @@ func (c *serveCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	tunings, err := c.tunings(concepts, m, log)
+	if err != nil {
+		return err
+	}
+	defer tunings.Close()
+	context.AfterFunc(ctx, func() { tunings.Close() }) // whose clients wait for their ends
 	var warm atomic.Bool
 	server := api.New(api.Config{
-		Store: concepts, Photos: m, Encoder: m, Generator: m, Exchange: m, Model: info, Page: web.Handler(), Log: log,
+		Store: concepts, Photos: m, Encoder: m, Generator: m, Exchange: m, Model: info, Page: web.Handler(), Log: log, Jobs: tunings, Samples: web.Samples(),
 		MaxUpload: c.MaxUpload << 20, MaxQueue: c.MaxQueue,
 		Ready: func(context.Context) error {
 			if !warm.Load() {
@@ -63,14 +70,24 @@ func (c *serveCommand) Run(ctx context.Context) error {
 			return nil
 		},
 	})
-	return server.Serve(ctx, c.Addr, shutdownTime, func(addr string) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	err = server.Serve(ctx, c.Addr, shutdownTime, func(addr string) {
 		fmt.Printf("Likeness is at http://%s\n", addr)
 		logParts(log, m.current)
+		logUnread(log, c.Serve.Model.Model)
 		go func() {
-			warmUp(ctx, m, log)
+			err := warmUp(ctx, m, log)
+			if errors.Is(err, pipeline.ErrNotNumbers) {
+				stop(fmt.Errorf("model %s: %w: server inspect --values %[1]s names them", c.Serve.Model.Model, err))
+			}
 			warm.Store(true)
 		}()
 	})
+	if cause := context.Cause(ctx); errors.Is(cause, pipeline.ErrNotNumbers) {
+		err = cause
+	}
+	return err
 }
 
 // logParts says what the model folder and the machine lack.
@@ -90,13 +107,14 @@ func logParts(log *slog.Logger, m *model) {
 }
 
 // warmUp runs every network once, which makes the first request as fast as the ones after it.
-func warmUp(ctx context.Context, m *served, log *slog.Logger) {
+func warmUp(ctx context.Context, m *served, log *slog.Logger) error {
 	start := time.Now()
 	if _, err := m.Generate(ctx, pipeline.Request{Prompt: "a face", Steps: 1}, nil); err != nil && ctx.Err() == nil {
 		log.Error("warm-up", "error", err)
-		return
+		return err
 	}
 	log.Debug("warmed up", "time", time.Since(start))
+	return nil
 }
 
 // openStore opens a store by its URL.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"likeness/models/safetensors"
@@ -22,7 +23,7 @@ const (
 
 // Fingerprint identifies what a concept is made for: text encoders, tokenizers and UNet. Exchanging the VAE, the scheduler or the
 // layout of the files leaves it as it is, and so does the precision: a single file, its diffusers folder, and the folder's float16 variant
-// have one fingerprint. Any training of the networks changes it.
+// have one fingerprint. Any training of the networks changes it. Weights whose samples are not finite numbers are an error that names them all.
 func (f *Folder) Fingerprint() (string, error) {
 	h := sha256.New()
 	for _, name := range []string{TextEncoder, TextEncoder2, UNet} {
@@ -82,7 +83,8 @@ func (c *Component) hash(h hash.Hash) error {
 // hashValues hashes samples of the weights' values as float16, under their names.
 func (c *Component) hashValues(h hash.Hash) error {
 	field(h, "weights of", []byte(filepath.Base(c.path)))
-	return c.eachFile(func(file io.ReaderAt, info Info) error {
+	var broken []string
+	err := c.eachFile(func(file io.ReaderAt, info Info) error {
 		if !isFloat(info.DType) || strings.HasSuffix(info.Name, positionIDs) {
 			return nil
 		}
@@ -94,9 +96,16 @@ func (c *Component) hashValues(h hash.Hash) error {
 		if err != nil {
 			return err
 		}
+		if slices.ContainsFunc(values, func(v float32) bool { return v-v != 0 }) {
+			broken = append(broken, info.Name)
+		}
 		field(h, fmt.Sprintf("%s %v", info.Name, info.Shape), safetensors.F16(values, len(values)).Data)
 		return nil
 	})
+	if err == nil && len(broken) > 0 {
+		err = fmt.Errorf("%s: %d weights have values that are not finite numbers: %s", c.path, len(broken), strings.Join(broken, ", "))
+	}
+	return err
 }
 
 // eachFile calls visit with every weight, in order of their names, and the file it is in.

@@ -2,8 +2,10 @@ package checkpoint
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"likeness/models/safetensors"
@@ -55,6 +57,23 @@ func TestFingerprint(t *testing.T) {
 	weights(t, filepath.Join(two, UNet, "diffusion_pytorch_model.safetensors"), map[string]safetensors.Tensor{"v": f32(0, 1)})
 	if first == print(two) {
 		t.Fatal("a name did not change it")
+	}
+}
+
+// Weights that are no numbers are all named.
+func TestFingerprintOfNoNumbers(t *testing.T) {
+	dir, nan := model(t), float32(math.NaN())
+	weights(t, filepath.Join(dir, UNet, "diffusion_pytorch_model.safetensors"), map[string]safetensors.Tensor{"good": f32(1), "v": f32(0, nan), "w": f32(nan)})
+	f, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	_, err = f.Fingerprint()
+	for _, want := range []string{"unet", "2 weights", "not finite", "v, w"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
 	}
 }
 

@@ -23,6 +23,9 @@ func (e *Engine) decode(ctx context.Context, latents []float32, h, w int) (*imag
 	if err != nil {
 		return nil, err
 	}
+	if !finite(out.values) {
+		return nil, fmt.Errorf("vae: %w", ErrNotNumbers)
+	}
 	picture, err := pixels.Image(out.values, out.w, out.h)
 	if err != nil {
 		return nil, fmt.Errorf("vae: %w", err)

@@ -15,6 +15,8 @@ import (
 var (
 	ErrBusy   = errors.New("too many pictures are being made: try again in a moment")
 	ErrClosed = errors.New("the engine is closed")
+	// ErrNotNumbers is the model's fault: some of its weights are damaged, or too large for the precision it computes in.
+	ErrNotNumbers = errors.New("what the model computes are no numbers any more: weights may be damaged")
 )
 
 // EngineConfig bounds an engine's work. A zero field takes its default.

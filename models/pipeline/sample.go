@@ -105,7 +105,7 @@ func (s *sample) advance(cfg scheduler.Config, input, noise []float32) error {
 		return err
 	}
 	if !finite(s.latents) {
-		return fmt.Errorf("step %d of %d: the latents are not numbers any more", p.step, s.steps())
+		return fmt.Errorf("step %d of %d: %w", p.step, s.steps(), ErrNotNumbers)
 	}
 	s.step++
 	s.age++

@@ -30,7 +30,7 @@ type DeviceError struct {
 func (e *DeviceError) Error() string {
 	s := fmt.Sprintf("device %s cannot be used: %s", e.Device, e.Reason)
 	if e.Err != nil {
-		s += fmt.Sprintf(" (%v)", e.Err)
+		s += " (" + strings.Join(strings.Fields(e.Err.Error()), " ") + ")" // in one line
 	}
 	return s + ": " + e.Fix
 }

@@ -140,6 +140,9 @@ func TestProvidersInTurn(t *testing.T) {
 			t.Errorf("%v does not say %q", err, want)
 		}
 	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v has several lines", err)
+	}
 }
 
 // The library for the CPU knows no CUDA: asked for it, it refuses with the reason, in both ways.
