@@ -13,6 +13,12 @@ var files embed.FS
 // Files has index.html and everything it loads.
 func Files() fs.FS { return files }
 
+// Samples has the sample photos.
+func Samples() fs.FS {
+	samples, _ := fs.Sub(files, "samples") // a valid name is all that it asks for
+	return samples
+}
+
 // Handler serves Files. A browser asks each time whether they have changed.
 func Handler() http.Handler {
 	server := http.FileServerFS(files)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -53,6 +54,9 @@ type Serve struct {
 	Log       string `help:"What is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	MaxUpload int64  `help:"Megabytes of an upload with all its photos." default:"32"`
 	MaxQueue  int    `help:"Pictures asked for and not finished, beyond which requests are answered 429." default:"64"`
+
+	Worker     string        `help:"The program that refines concepts, which scripts/build training makes; by default the one named training beside this one." placeholder:"PATH"`
+	WorkerIdle time.Duration `help:"How long it is kept warm without work." default:"5m"`
 }
 
 // Validate is called by kong.
@@ -62,6 +66,9 @@ func (s Serve) Validate() error {
 	}
 	if s.MaxQueue < 10 || s.MaxQueue > 10000 {
 		return fmt.Errorf("--max-queue %d: must be from 10, which one request may ask for, to 10000", s.MaxQueue)
+	}
+	if s.WorkerIdle <= 0 {
+		return fmt.Errorf("--worker-idle %s: must be positive, as 5m", s.WorkerIdle)
 	}
 	return s.Model.Validate()
 }

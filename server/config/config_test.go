@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -29,7 +30,7 @@ func parse(t *testing.T, args ...string) (commands, *kong.Kong, error) {
 
 func TestDefaults(t *testing.T) {
 	c, _, err := parse(t)
-	want := Serve{Model{Model: "models/demo", Device: "auto", DType: "auto", Memory: "full", VAETiling: "auto"}, "127.0.0.1:8080", "bolt:~/.local/share/likeness/concepts.db", "info", 32, 64}
+	want := Serve{Model{Model: "models/demo", Device: "auto", DType: "auto", Memory: "full", VAETiling: "auto"}, "127.0.0.1:8080", "bolt:~/.local/share/likeness/concepts.db", "info", 32, 64, "", 5 * time.Minute}
 	if err != nil || c.Serve != want {
 		t.Errorf("%+v, %v", c.Serve, err)
 	}
@@ -39,11 +40,12 @@ func TestDefaults(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
 		"ADDR": ":1", "MODEL": "m", "STORE": "redis://r", "DEVICE": "cuda", "DTYPE": "float16", "THREADS": "3", "IP_ADAPTER": "a", "MEMORY": "low", "MEMORY_LIMIT": "2.5", "VAE_TILING": "on", "IMAGE_ENCODER": "e", "LOG": "debug", "MAX_UPLOAD": "5", "MAX_QUEUE": "11",
+		"WORKER": "w", "WORKER_IDLE": "7s",
 	} {
 		t.Setenv("LIKENESS_"+name, value)
 	}
 	c, k, err := parse(t, "--addr", ":2")
-	want := Serve{Model{Model: "m", Device: "cuda", DType: "float16", Threads: 3, IPAdapter: "a", ImageEncoder: "e", Memory: "low", MemoryLimit: 2.5, VAETiling: "on"}, ":2", "redis://r", "debug", 5, 11}
+	want := Serve{Model{Model: "m", Device: "cuda", DType: "float16", Threads: 3, IPAdapter: "a", ImageEncoder: "e", Memory: "low", MemoryLimit: 2.5, VAETiling: "on"}, ":2", "redis://r", "debug", 5, 11, "w", 7 * time.Second}
 	if err != nil || c.Serve != want {
 		t.Errorf("%+v, %v", c.Serve, err)
 	}

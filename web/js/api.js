@@ -30,6 +30,9 @@ const send = (method, body, signal) => ({ method, body: JSON.stringify(body), he
 export const model = async () => (await json("v1/models")).data[0];
 export const listConcepts = (after) => json(`v1/concepts?limit=20${after ? `&after=${encodeURIComponent(after)}` : ""}`);
 export const changeConcept = (concept, change) => json(concept.url, send("PATCH", change));
+export const getConcept = (concept) => json(concept.url);
+export const listVersions = async (concept) => (await json(`${concept.url}/versions`)).data;
+export const restoreConcept = (concept, version) => json(`${concept.url}/restore`, send("POST", { version }));
 export const deleteConcept = (concept) => json(concept.url, { method: "DELETE" });
 
 /** Makes a concept of photos; it has timings_ms unless it was stored already. */
@@ -47,6 +50,39 @@ export function importFile(file) {
   form.set("name", file.name.replace(/\.safetensors$/i, "").slice(0, 64));
   form.set("file", file);
   return json("v1/concepts", { method: "POST", body: form });
+}
+
+/** Asks for a tuning of a concept; the answer is a job. */
+export function tuneConcept(concept, photos, settings) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(settings)) form.set(name, value);
+  for (const photo of photos) form.append("image", photo);
+  return json(`${concept.url}/tune`, { method: "POST", body: form });
+}
+
+export const cancelJob = (job) => json(job.url, { method: "DELETE" });
+
+/** Follows a job, calling on(event) for each of its events. It ends when the job does; connections that are cut are taken up again. */
+export function followJob(job, on) {
+  return new Promise((resolve, reject) => {
+    const source = new EventSource(job.events_url);
+    const take = (event) => on(JSON.parse(event.data));
+    source.addEventListener("job", take);
+    source.addEventListener("step", take);
+    source.addEventListener("message", () => { // [DONE]
+      source.close();
+      resolve();
+    });
+    source.addEventListener("error", () => {
+      if (source.readyState === EventSource.CLOSED) reject(new Error("The job is lost: the server was started again, or has forgotten it."));
+    });
+  });
+}
+
+/** Draws one picture and returns it as a URL. */
+export async function drawOne(prompt, seed) {
+  const { data } = await json("v1/images/generations", send("POST", { prompt, seed }));
+  return `data:image/png;base64,${data[0].b64_json}`;
 }
 
 function editForm(body, edit) {

@@ -6,6 +6,7 @@ import { byId } from "./element.js";
 import { setUpGallery } from "./gallery.js";
 import { proposeWord, setUpPhotos } from "./photos.js";
 import { addStyle, insertWord, replaceWord, setUpPrompt, useConcept } from "./prompt.js";
+import { openRefine, remember, setUpRefine } from "./refine.js";
 import { setUpStudio } from "./studio.js";
 import { complain, toast } from "./toast.js";
 
@@ -25,14 +26,18 @@ setUpEdit();
 setUpPhotos({
   model,
   isTaken,
-  made(concept) {
+  made(concept, files = []) {
+    remember(concept, files);
     addConcept(concept);
     use(concept);
     byId("prompt").focus({ preventScroll: true });
     if (!concept.timings_ms) toast(`${concept.photos ? "These photos are" : "This file is"} known already, as <${concept.word}>.`);
   },
 });
+const tuning = await model.then((m) => m.tuning_methods, () => []);
+setUpRefine(model);
 await setUpConcepts({
+  refine: tuning.length > 0 ? openRefine : null,
   use(concept) {
     use(concept);
     byId("prompt").focus();

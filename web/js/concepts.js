@@ -6,9 +6,10 @@ import { complain, toast } from "./toast.js";
 let concepts = [];
 let next = "";
 let active = null; // its id
-let listeners = { use() {}, insert() {}, renamed() {} };
+let listeners = { use() {}, insert() {}, renamed() {}, refine: null };
 
-/** Loads and shows the concepts. use(concept) is called when one is chosen, insert(word) to put a word into the prompt. */
+/** Loads and shows the concepts. use(concept) is called when one is chosen, insert(word) to put a word into the prompt,
+ *  refine(concept), where the server can, to tune one. */
 export async function setUpConcepts(on) {
   listeners = { ...listeners, ...on };
   byId("more-concepts").addEventListener("click", load);
@@ -61,11 +62,19 @@ export function addConcept(concept) {
   item.scrollIntoView({ block: "nearest", behavior: "smooth" });
 }
 
+/** Shows a concept as it is now. */
+export function updateConcept(concept) {
+  concepts = concepts.map((other) => (other.id === concept.id ? concept : other));
+  byId("concepts").querySelector(`[data-id="${concept.id}"]`)?.replaceWith(card(concept));
+  update();
+}
+
 function facts(concept) {
   const list = [size(concept.bytes)];
   if (concept.photos) list.unshift(concept.photos === 1 ? "1 photo" : `${concept.photos} photos`);
   if (concept.timings_ms) list.unshift(`made in ${duration(concept.timings_ms.total)}`);
   else if (concept.waited) list.unshift("known already");
+  if (concept.version > 0) list.push(`version ${concept.version + 1}`);
   if (!concept.usable) list.push("of another model");
   return list.join(" · ");
 }
@@ -92,6 +101,8 @@ function tools(item, concept, use) {
   return make("div", { className: "tools" },
     make("button", { type: "button", className: "use", onclick: use, disabled: !concept.usable, "aria-label": `Use ${title(concept)} in the prompt` }, "Use"),
     make("button", { type: "button", className: "quiet rename", onclick: () => edit(item, concept), "aria-label": `Rename ${title(concept)}` }, "Rename"),
+    ...(listeners.refine && concept.photos > 0
+      ? [make("button", { type: "button", className: "quiet refine", onclick: () => listeners.refine(concept), "aria-label": `Refine ${title(concept)}` }, "Refine")] : []),
     files(concept),
     make("button", { type: "button", className: "quiet danger delete", onclick: () => confirmDelete(item, concept), "aria-label": `Delete ${title(concept)}` }, "Delete"));
 }

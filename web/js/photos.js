@@ -9,7 +9,7 @@ let limits = { max_photos: 4, max_upload_bytes: Infinity };
 let busy = false;
 let imported = () => {};
 
-/** Sets the page's first step up; made(concept) is called with each concept, isTaken(word) tells whether one has it. */
+/** Sets the page's first step up; made(concept, files) is called with each concept and its photos, isTaken(word) tells whether one has it. */
 export function setUpPhotos({ model, isTaken, made }) {
   model.then((m) => (limits = m), () => {});
   imported = (concept) => {
@@ -152,10 +152,11 @@ async function submit(made, isTaken) {
   byId("make").textContent = "Reading…";
   try {
     const start = performance.now();
-    const concept = await api.createConcept(photos.map(({ file }) => file), word, photos[0].name);
+    const files = photos.map(({ file }) => file);
+    const concept = await api.createConcept(files, word, photos[0].name);
     concept.waited = performance.now() - start;
     photos = [];
-    made(concept);
+    made(concept, files);
     proposeWord(isTaken);
   } catch (error) {
     if (error.param === "word") markWord(false);
