@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"math/rand/v2"
-	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -18,12 +17,14 @@ import (
 	"likeness/models/unet"
 	"likeness/server/api"
 	"likeness/server/config"
+	"likeness/server/jobs/jobstest"
 	"likeness/server/store/bolt"
 	"likeness/web"
 )
 
 // TestMain loads ONNX Runtime: without it no test here means anything. See asCommand.
 func TestMain(m *testing.M) {
+	jobstest.Main()
 	if os.Getenv(asCommand) != "" {
 		main()
 		return
@@ -103,6 +104,12 @@ func writeEncoder(t *testing.T, dir string, cfg encoder.Config, base unet.Config
 // serve serves a model folder as the command does, with a store of its own, and returns the address.
 func serve(t *testing.T, folder string) string {
 	t.Helper()
+	return serveWith(t, folder, func(*api.Config, *model) {})
+}
+
+// serveWith is serve with changes.
+func serveWith(t *testing.T, folder string, change func(*api.Config, *model)) string {
+	t.Helper()
 	m, err := openModel(config.Model{Model: folder, Threads: 2}, 64)
 	if err != nil {
 		t.Fatal(err)
@@ -118,9 +125,9 @@ func serve(t *testing.T, folder string) string {
 		t.Fatal(err)
 	}
 	log := config.Serve{Log: "error"}.Logger()
-	server := httptest.NewServer(http.Handler(api.New(api.Config{
-		Store: concepts, Photos: m, Encoder: m, Generator: m, Model: info, Page: web.Handler(), Log: log,
-	})))
+	cfg := api.Config{Store: concepts, Photos: m, Encoder: m, Generator: m, Model: info, Page: web.Handler(), Samples: web.Samples(), Log: log}
+	change(&cfg, m)
+	server := httptest.NewServer(api.New(cfg))
 	t.Cleanup(server.Close)
 	return server.URL
 }
