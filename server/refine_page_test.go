@@ -71,7 +71,6 @@ func TestRefine(t *testing.T) {
 // A refining is stopped, one that fails says why, and both leave the page as it was; on a phone too.
 func TestRefineStopsAndFails(t *testing.T) {
 	p := openPage(t, serveRefining(t, jobstest.Slow, jobstest.Refuse), 390, 844, true)
-	p.allowed = []string{"no, thank you"}
 	p.run("choose", chromedp.SetUploadFiles(chromedp.CSS("#files"), []string{sample(t, "ada.png")}))
 	p.click("#make")
 	p.until("the concept is there", `document.querySelector(".concept .refine")`)
@@ -86,10 +85,13 @@ func TestRefineStopsAndFails(t *testing.T) {
 	p.until("it runs", `document.querySelector("#refine-state").textContent.startsWith("Step")`)
 	p.fits("while it runs")
 	p.shot("10-refining-phone")
+	p.key(kb.Escape)
+	p.click(".concept .refine") // and it goes on
+	p.until("the dialog is open again", `document.querySelector("#refine").open && !document.querySelector("#refine-stop").hidden`)
 	p.click("#refine-stop")
 	p.until("it is stopped", `document.querySelector("#refine-state").textContent === "Stopped" && !document.querySelector("#refine-start").disabled`)
 	p.click("#refine-start")
-	p.until("it fails", `document.querySelector("#toasts").textContent.includes("no, thank you") && !document.querySelector("#refine-start").disabled`)
+	p.until("it fails", `document.querySelector("#refine-state").textContent === "Failed: no, thank you" && !document.querySelector("#refine-start").disabled`)
 	if !value[bool](p, `document.querySelector("#refine-versions").hidden`) {
 		t.Error("there are versions of what never changed")
 	}

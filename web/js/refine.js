@@ -6,8 +6,8 @@ import { byId, make } from "./element.js";
 import { readRequest } from "./prompt.js";
 import { complain, toast } from "./toast.js";
 
-const ends = { succeeded: "Refined", failed: "Failed", cancelled: "Stopped" };
-const names = { quick: "Quick: from what the encoder says", lora: "LoRA: layers, from nothing", "textual-inversion": "Textual inversion: the word alone" };
+const names = { quick: "Quick, from the encoder", lora: "LoRA", "textual-inversion": "Textual inversion" };
+const usual = { quick: 20 }; // steps, where none are asked for
 const previews = 4; // in a run
 const seed = 1; // of the pictures before and after
 
@@ -89,7 +89,7 @@ async function refine(chosen) {
   const steps = Math.round(Number(byId("refine-steps").value));
   const settings = { method: byId("refine-method").value };
   if (steps > 0) settings.steps = steps;
-  settings.preview_every = Math.max(1, Math.floor((steps || 20) / previews));
+  settings.preview_every = Math.max(1, Math.floor((steps || usual[settings.method] || 500) / previews));
   setRunning({});
   setState("Drawing it as it is…");
   try {
@@ -105,8 +105,8 @@ async function refine(chosen) {
     after.show(await api.drawOne(what, seed));
     if (last.result.note) toast(last.result.note);
   } catch (error) {
-    setState("");
-    complain(error);
+    setState(error.message); // where it is seen: the dialog covers the page's messages
+    console.error(error);
   } finally {
     setRunning(null);
     showVersions(concept);
@@ -131,8 +131,8 @@ async function follow(asked, picture) {
       setState(event.attempt > 1 ? `The worker was lost; attempt ${event.attempt} of ${event.max_attempts}…` : "Reading model and photos…");
     }
   });
-  setState(last.error ? "" : last.result ? `${ends[last.status]}: the best of ${last.result.steps} steps was ${last.result.best_step}, in ${last.result.seconds.toFixed(1)} s` : ends[last.status]);
-  if (last.error) toast(`${ends.failed}: ${last.error.message}`, "error");
+  if (last.result) setState(`Refined: the best of ${last.result.steps} steps was ${last.result.best_step}, in ${last.result.seconds.toFixed(1)} s`);
+  else setState(last.error ? `Failed: ${last.error.message}` : "Stopped");
   return last;
 }
 
@@ -140,7 +140,7 @@ async function follow(asked, picture) {
 function showPictures() {
   const place = (label) => {
     const image = make("img", { alt: label, hidden: true });
-    const figure = make("figure", {}, image, make("figcaption", {}, label));
+    const figure = make("figure", {}, make("div", { className: "place" }, image), make("figcaption", {}, label));
     return {
       figure,
       show(url) {
