@@ -1,0 +1,353 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"likeness/encoder/exchange"
+	"likeness/models/backend/ort"
+	"likeness/models/backend/trace"
+	"likeness/models/checkpoint"
+	"likeness/models/clip"
+	"likeness/models/op"
+	"likeness/models/op/optest"
+	"likeness/models/unet"
+	"likeness/models/vae"
+)
+
+// peerRank is that of the offsets on every attention projection, and of the LoRA files.
+const peerRank = 4
+
+// peer is diffusers on the same checkpoint in a process of its own (scripts/peers.py), which does one thing at a time.
+type peer struct {
+	in      io.WriteCloser
+	answers *json.Decoder
+	started time.Time
+}
+
+// answer is what a request took, and what it made.
+type answer struct {
+	Seconds float64
+	File    string
+	PeakMB  float64 `json:"peak_mb"`
+}
+
+// request is what the peer is to do, and with what.
+type request map[string]any
+
+// startPeer runs $PYTHON.
+func startPeer(b *testing.B) *peer {
+	b.Helper()
+	script := filepath.Join("..", "scripts", "peers.py")
+	c := exec.Command(os.Getenv("PYTHON"), script, "serve", packFolder(b), fmt.Sprint(runtime.NumCPU()))
+	c.Stderr = os.Stderr
+	in, err := c.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	p := &peer{in: in, answers: json.NewDecoder(bufio.NewReader(out)), started: time.Now()}
+	if err := c.Start(); err != nil {
+		b.Fatalf("%v: scripts/bench peers names the Python", err)
+	}
+	b.Cleanup(func() { in.Close(); c.Wait() })
+	return p
+}
+
+func (p *peer) do(b *testing.B, r request) answer {
+	b.Helper()
+	line, err := json.Marshal(r)
+	if err == nil {
+		_, err = fmt.Fprintf(p.in, "%s\n", line)
+	}
+	var a answer
+	if err == nil {
+		err = p.answers.Decode(&a)
+	}
+	if err != nil {
+		b.Fatalf("scripts/peers.py: %s: %v", line, err)
+	}
+	return a
+}
+
+// took is the time of a request in milliseconds.
+func (p *peer) took(b *testing.B, r request) float64 { return 1e3 * p.do(b, r).Seconds }
+
+// contender is one way to compute the same thing: once, in milliseconds.
+type contender struct {
+	name string // begins the unit; empty for ours
+	once func() float64
+}
+
+// race lets the contenders take turns, after a turn that does not count, and reports the median of each.
+func race(b *testing.B, contenders ...contender) {
+	b.Helper()
+	times := make([][]time.Duration, len(contenders))
+	for _, c := range contenders {
+		c.once()
+	}
+	for b.Loop() {
+		for i, c := range contenders {
+			times[i] = append(times[i], time.Duration(c.once()*float64(time.Millisecond)))
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+	for i, c := range contenders {
+		b.ReportMetric(median(times[i]), c.name+"ms")
+	}
+}
+
+// stopwatch is the time of f in milliseconds.
+func stopwatch(f func()) func() float64 {
+	return func() float64 {
+		start := time.Now()
+		f()
+		return time.Since(start).Seconds() * 1e3
+	}
+}
+
+// timed is a run of a session, as a contender's.
+func timed(b *testing.B, s *ort.Session, in map[string]op.Array) func() float64 {
+	return stopwatch(func() {
+		if _, err := s.Run(b.Context(), in); err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
+// agreement reports how far our output is from the peer's: the largest difference, by the standard deviation of theirs.
+func agreement(b *testing.B, s *ort.Session, in map[string]op.Array, output, file string) {
+	b.Helper()
+	got, err := s.Run(b.Context(), in)
+	if err != nil {
+		b.Fatal(err)
+	}
+	want := optest.Read(b, file)[output]
+	if len(want.F32) == 0 || len(want.F32) != len(got[output].F32) {
+		b.Fatalf("%s: dims %v, theirs %v", output, got[output].Dims, want.Dims)
+	}
+	worst, sum, squares := 0.0, 0.0, 0.0
+	for i, v := range want.F32 {
+		worst = max(worst, math.Abs(float64(v-got[output].F32[i])))
+		sum, squares = sum+float64(v), squares+float64(v)*float64(v)
+	}
+	n := float64(len(want.F32))
+	b.ReportMetric(worst/math.Sqrt(squares/n-sum*sum/n/n), "error")
+}
+
+// openComponent makes a network of the checkpoint run as the server runs it.
+func openComponent(b *testing.B, name string, model func(config []byte) (op.Model, error)) *ort.Session {
+	b.Helper()
+	if err := ort.Init(ort.LibraryPath()); err != nil {
+		b.Fatal(err)
+	}
+	weights, err := checkpoint.OpenComponent(filepath.Join(packFolder(b), name))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer weights.Close()
+	m, err := model(weights.Config())
+	if err != nil {
+		b.Fatal(err)
+	}
+	session, err := openNetwork(name, m, weights, ort.Options{Threads: runtime.NumCPU()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { session.Close() })
+	return session
+}
+
+// openUNet opens the checkpoint's UNet; with a rank, with offsets of it on every attention projection.
+func openUNet(b *testing.B, rank int) (s *ort.Session, layout *op.Layout) {
+	return openComponent(b, checkpoint.UNet, func(config []byte) (op.Model, error) {
+		cfg, err := unet.ParseConfig(config)
+		if err == nil && rank > 0 {
+			layout, err = trace.Layout(unet.New(cfg, nil), rank, func(path string) bool { return strings.Contains(path, ".attn") })
+		}
+		return unet.New(cfg, layout), err
+	}), layout
+}
+
+// stepInputs are those of a step over the first rows of what the peer reads.
+func stepInputs(io map[string]op.Array, size, batch int) map[string]op.Array {
+	first := func(a op.Array) op.Array {
+		return op.Floats(a.F32[:len(a.F32)/a.Dims[0]*batch], append([]int{batch}, a.Dims[1:]...)...)
+	}
+	return map[string]op.Array{"sample": first(io[fmt.Sprintf("sample%d", size)]), "timestep": first(io["timestep"]),
+		"encoder_hidden_states": first(io["encoder_hidden_states"])}
+}
+
+// BenchmarkPeerUNet256 is a step of the UNet, of one row and of two, beside diffusers and beside a plain torch.onnx export on the same
+// ONNX Runtime.
+func BenchmarkPeerUNet256(b *testing.B) { raceUNets(b, 256) }
+
+// BenchmarkPeerUNet512 is the same for larger pictures.
+func BenchmarkPeerUNet512(b *testing.B) { raceUNets(b, 512) }
+
+func raceUNets(b *testing.B, size int) {
+	p := startPeer(b)
+	io := optest.Read(b, p.do(b, request{"do": "prepare"}).File)
+	ours, _ := openUNet(b, 0)
+	plain, err := ort.OpenFile(filepath.Join(packFolder(b), "unet.onnx"), ort.Options{Threads: runtime.NumCPU()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer plain.Close()
+	for _, batch := range []int{1, 2} {
+		b.Run(fmt.Sprint(batch), func(b *testing.B) {
+			in, theirs := stepInputs(io, size, batch), request{"do": "unet", "size": size, "batch": batch}
+			race(b, contender{"", timed(b, ours, in)}, contender{"diffusers-", func() float64 { return p.took(b, theirs) }},
+				contender{"export-", timed(b, plain, in)})
+			theirs["keep"] = true
+			agreement(b, ours, in, "noise_pred", p.do(b, theirs).File)
+		})
+	}
+}
+
+// BenchmarkPeerOffsets is a step with offsets of rank 4 on every attention projection, another vector for each row, beside one without.
+func BenchmarkPeerOffsets(b *testing.B) {
+	p := startPeer(b)
+	io := optest.Read(b, p.do(b, request{"do": "prepare"}).File)
+	plain, _ := openUNet(b, 0)
+	personal, layout := openUNet(b, peerRank)
+	for _, size := range []int{256, 512} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			in, with := stepInputs(io, size, 2), stepInputs(io, size, 2)
+			with["offsets"] = optest.Normal("offsets", 2, 1, layout.Size())
+			for i := range with["offsets"].F32 {
+				with["offsets"].F32[i] *= 0.02 // small changes, as trained ones are: wild ones make numbers too small for fast arithmetic
+			}
+			race(b, contender{"", timed(b, personal, with)}, contender{"plain-", timed(b, plain, in)})
+		})
+	}
+}
+
+// BenchmarkPeerText is a prompt's text states.
+func BenchmarkPeerText(b *testing.B) {
+	p := startPeer(b)
+	in := map[string]op.Array{"input_ids": optest.Read(b, p.do(b, request{"do": "prepare"}).File)["input_ids"]}
+	width := 0
+	ours := openComponent(b, checkpoint.TextEncoder, func(config []byte) (op.Model, error) {
+		cfg, err := clip.ParseTextConfig(config)
+		width = cfg.HiddenSize
+		return clip.Text(cfg), err
+	})
+	length := in["input_ids"].Dims[1]
+	in["concept_embeddings"] = op.Floats(make([]float32, length*width), 1, length, width)
+	race(b, contender{"", timed(b, ours, in)}, contender{"diffusers-", func() float64 { return p.took(b, request{"do": "text"}) }})
+	agreement(b, ours, in, "last_hidden_state", p.do(b, request{"do": "text", "keep": true}).File)
+}
+
+// BenchmarkPeerVAE is the decoding of a picture's latents.
+func BenchmarkPeerVAE(b *testing.B) {
+	p := startPeer(b)
+	io := optest.Read(b, p.do(b, request{"do": "prepare"}).File)
+	ours := openComponent(b, checkpoint.VAE, func(config []byte) (op.Model, error) {
+		cfg, err := vae.ParseConfig(config)
+		return vae.Decoder(cfg), err
+	})
+	for _, size := range []int{256, 512} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			in, theirs := map[string]op.Array{"latents": stepInputs(io, size, 1)["sample"]}, request{"do": "vae", "size": size}
+			race(b, contender{"", timed(b, ours, in)}, contender{"diffusers-", func() float64 { return p.took(b, theirs) }})
+			theirs["keep"] = true
+			agreement(b, ours, in, "image", p.do(b, theirs).File)
+		})
+	}
+}
+
+// BenchmarkPeerConcept is another concept in place of the one before, from its LoRA file; after the word loaded, of two in memory.
+func BenchmarkPeerConcept(b *testing.B) {
+	p := startPeer(b)
+	p.do(b, request{"do": "prepare"})
+	base, err := exchange.OpenBase(packFolder(b))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer base.Close()
+	read := func(file string) (size int, offsets []float32) {
+		adapter, err := exchange.Read(filepath.Join(packFolder(b), file), base)
+		var layout *op.Layout
+		if err == nil {
+			layout, offsets, err = exchange.Pack(adapter.LoRA[checkpoint.UNet])
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		return layout.Size(), offsets
+	}
+	var input op.Array // of the next turn: all that a switch changes
+	put := func(size int, offsets []float32) {
+		input = op.Floats(make([]float32, 2*size), 2, 1, size)
+		copy(input.F32[size:], offsets)
+	}
+	files := [2]string{"first.safetensors", "second.safetensors"}
+	var loaded [2][]float32
+	for i, file := range files {
+		_, loaded[i] = read(file)
+	}
+	turn := 0
+	b.Run("file", func(b *testing.B) {
+		race(b, contender{"", stopwatch(func() { turn++; put(read(files[turn%2])) })},
+			contender{"diffusers-", func() float64 { return p.took(b, request{"do": "lora", "file": files[turn%2]}) }})
+	})
+	b.Run("loaded", func(b *testing.B) {
+		race(b, contender{"", stopwatch(func() { turn++; put(len(loaded[0]), loaded[turn%2]) })},
+			contender{"diffusers-", func() float64 { return p.took(b, request{"do": "adapter", "file": files[turn%2]}) }})
+	})
+	if len(input.F32) != 2*len(loaded[0]) {
+		b.Fatal("nothing was switched")
+	}
+}
+
+// BenchmarkPeerServer is a start until ready, and the peak of resident memory after a picture of 512×512 under guidance. Ours counts from
+// the start of the process, diffusers' from its imports on.
+func BenchmarkPeerServer(b *testing.B) {
+	const steps = 2
+	var ours, theirs, whole []time.Duration
+	var peak, peerPeak float64
+	for b.Loop() {
+		server := startServer(b, filepath.Join("..", "bin", "server"))
+		ours = append(ours, server.ready)
+		body := fmt.Sprintf(`{"prompt":"a face","n":1,"size":"512x512","steps":%d,"guidance_scale":7.5,"seed":1}`, steps)
+		server.ask(b, "/v1/images/generations", "application/json", strings.NewReader(body), &struct{}{})
+		peak = max(peak, server.memory(b, "VmHWM"))
+		server.stop()
+
+		p := startPeer(b)
+		loaded := p.do(b, request{"do": "load"})
+		whole = append(whole, time.Since(p.started))
+		theirs = append(theirs, time.Duration(loaded.Seconds*float64(time.Second)))
+		peerPeak = max(peerPeak, p.do(b, request{"do": "picture", "size": 512, "steps": steps}).PeakMB)
+		p.in.Close()
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(ours)/1e3, "start-s")
+	b.ReportMetric(median(theirs)/1e3, "diffusers-s")
+	b.ReportMetric(median(whole)/1e3, "diffusers-start-s")
+	b.ReportMetric(peak, "peak-MB")
+	b.ReportMetric(peerPeak, "diffusers-peak-MB")
+	b.ReportMetric(weightsSize(b), "weights-MB")
+}
+
+// weightsSize is the size of the weights of the checkpoint's components in megabytes.
+func weightsSize(b *testing.B) (size float64) {
+	for _, name := range []string{checkpoint.TextEncoder, checkpoint.UNet, checkpoint.VAE} {
+		size += float64(folderSize(b, filepath.Join(packFolder(b), name))) / (1 << 20)
+	}
+	return size
+}
