@@ -1,10 +1,12 @@
 package exchange
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
 	"regexp"
@@ -176,10 +178,45 @@ func (r *reader) scale(l *layer, rank int, alphas alphas) (float32, bool) {
 type alphas map[string]settings
 
 type settings struct {
-	Alpha     float64            `json:"lora_alpha"`
-	Rank      int                `json:"r"`
-	ByPattern map[string]float64 `json:"alpha_pattern"`
-	RankSqrt  bool               `json:"use_rslora"` // alpha over the root of the rank (Kalajdzievski 2023)
+	Alpha     float64  `json:"lora_alpha"`
+	Rank      int      `json:"r"`
+	ByPattern patterns `json:"alpha_pattern"`
+	RankSqrt  bool     `json:"use_rslora"` // alpha over the root of the rank (Kalajdzievski 2023)
+}
+
+// patterns are PEFT's, in the order of the file, of which the first that matches the end of a layer's path counts.
+type patterns []pattern
+
+type pattern struct {
+	path  *regexp.Regexp
+	alpha float64
+}
+
+// UnmarshalJSON reads an object.
+func (p *patterns) UnmarshalJSON(data []byte) error {
+	var values map[string]float64
+	if err := json.Unmarshal(data, &values); err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		key, ok := token.(string)
+		if !ok {
+			continue // a bracket or a number
+		}
+		path, err := regexp.Compile(`^(.*\.)?(` + key + `)$`)
+		if err != nil {
+			return fmt.Errorf("alpha_pattern: %w", err)
+		}
+		*p = append(*p, pattern{path, values[key]})
+	}
 }
 
 // readAlphas reads the configuration that diffusers puts into the metadata, and PEFT into adapter_config.json beside its file.
@@ -230,11 +267,6 @@ func parseAlphas(text string) (alphas, error) {
 		if err := json.Unmarshal(data, &s); err != nil {
 			return nil, fmt.Errorf("%s: %w", c, err)
 		}
-		for pattern := range s.ByPattern {
-			if _, err := regexp.Compile(pattern); err != nil {
-				return nil, fmt.Errorf("%s: alpha_pattern: %w", c, err)
-			}
-		}
 		if s.Rank > 0 {
 			a[c] = s
 		}
@@ -249,10 +281,8 @@ func (a alphas) scale(component, path string, rank int) float32 {
 		return 1
 	}
 	value := s.Alpha
-	for pattern, alpha := range s.ByPattern {
-		if regexp.MustCompile(`^(.*\.)?(` + pattern + `)$`).MatchString(path) {
-			value = alpha
-		}
+	if i := slices.IndexFunc(s.ByPattern, func(p pattern) bool { return p.path.MatchString(path) }); i >= 0 {
+		value = s.ByPattern[i].alpha
 	}
 	if s.RankSqrt {
 		return float32(value / math.Sqrt(float64(rank)))

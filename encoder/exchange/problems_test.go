@@ -180,6 +180,8 @@ func TestBesides(t *testing.T) {
 		`{"r": 2, "lora_alpha": 6}`:                                                                3,
 		`{"r": 2, "lora_alpha": 6, "alpha_pattern": {"attn1.to_q": 8}}`:                            4,
 		`{"r": 2, "lora_alpha": 6, "alpha_pattern": {"attn.\\.to_q": 8, "to_k": 1}}`:               4,
+		`{"r": 2, "lora_alpha": 6, "alpha_pattern": {"to_q": 8, "attn1.to_q": 10, "to_.": 12}}`:    4,
+		`{"r": 2, "lora_alpha": 6, "alpha_pattern": {"attn1.to_q": 10, "to_q": 8}}`:                5,
 		`{"r": 2, "lora_alpha": 6, "use_rslora": true}`:                                            float32(6 / math.Sqrt2),
 		`{"r": 2, "lora_alpha": 6, "alpha_pattern": {"mid_block.attentions.0": 8, "nn1.to_q": 8}}`: 3,
 	} {

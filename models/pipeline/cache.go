@@ -49,21 +49,16 @@ func (c *cache) put(key [32]byte, row []float32) {
 	}
 }
 
-// cacheKey identifies what encoders read: lists of int64 and float32.
-func cacheKey(lists ...any) [32]byte {
-	var b []byte
+// cacheKey identifies what encoders read.
+func cacheKey(whole []int64, lists ...[]float32) [32]byte {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(len(whole)))
+	for _, v := range whole {
+		b = binary.LittleEndian.AppendUint64(b, uint64(v))
+	}
 	for _, list := range lists {
-		switch list := list.(type) {
-		case []int64:
-			b = binary.LittleEndian.AppendUint64(b, uint64(len(list)))
-			for _, v := range list {
-				b = binary.LittleEndian.AppendUint64(b, uint64(v))
-			}
-		case []float32:
-			b = binary.LittleEndian.AppendUint64(b, uint64(len(list)))
-			for _, v := range list {
-				b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
-			}
+		b = binary.LittleEndian.AppendUint64(b, uint64(len(list)))
+		for _, v := range list {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
 		}
 	}
 	return sha256.Sum256(b)

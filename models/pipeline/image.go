@@ -201,7 +201,8 @@ func (e *Engine) encode(ctx context.Context, planes []float32, width, height int
 	return d, nil
 }
 
-// paste puts back the pixels that were not to be repainted: through the VAE they would come out a little changed.
+// paste puts back the pixels that were not to be repainted, whole and with a hard edge: through the VAE they would come out a little changed.
+// diffusers does not do so by default; web UIs blend over a few pixels, which changes some that were to be kept.
 func (o *original) paste(picture *image.NRGBA) {
 	if o == nil || o.picture == nil || o.mask == nil {
 		return

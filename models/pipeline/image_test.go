@@ -42,7 +42,7 @@ func readPixels(t *testing.T, file *safetensors.File, name string) *image.NRGBA 
 
 // Image to image and inpainting are diffusers', from the same seeds; what is not repainted stays as it was, to the pixel.
 func TestImages(t *testing.T) {
-	for _, dir := range []string{tinySD, tinyInpaint} {
+	for _, dir := range []string{tinySD, tinyInpaint, filepath.Join("testdata", "tiny-sdxl_a"), filepath.Join("testdata", "tiny-sdxl_b")} {
 		t.Run(filepath.Base(dir), func(t *testing.T) {
 			file, err := safetensors.Open(filepath.Join(dir, "images.safetensors"))
 			if err != nil {

@@ -56,13 +56,15 @@ func (t *textEncoder) run(ctx context.Context, clipSkip int, inputs map[string]o
 // encodeText returns the row of a wording: its text states [chunks·L, D] and, where the UNet reads them, its text_embeds behind.
 func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row []float32, err error) {
 	m := e.model
-	key := []any{[]int64{int64(clipSkip)}}
+	whole := []int64{int64(clipSkip)}
+	var lists [][]float32
 	offsets := make([][]float32, len(m.encoders))
 	for i, t := range m.encoders {
 		offsets[i] = slices.Concat(offsetsOf(t.layout, w.subjects, textOffsets(t.name))...)
-		key = append(key, w.encodings[i].IDs, w.encodings[i].Weights, w.residuals[i], offsets[i])
+		whole = append(append(whole, int64(len(w.encodings[i].IDs))), w.encodings[i].IDs...)
+		lists = append(lists, w.encodings[i].Weights, w.residuals[i], offsets[i])
 	}
-	hash := cacheKey(key...)
+	hash := cacheKey(whole, lists...)
 	if row, ok := e.texts.get(hash); ok {
 		return row, nil
 	}

@@ -1,9 +1,9 @@
-"""Golden pictures from pictures: image to image and inpainting on the tiny Stable Diffusion folder, and on one whose UNet reads masks.
+"""Golden pictures from pictures: image to image and inpainting on the tiny Stable Diffusion folder, on one whose UNet reads masks, and on SDXL.
 
     python scripts/golden/image.py
 
 Reads models/pipeline/testdata/tiny-sd/ and writes images.safetensors there; rewrites models/pipeline/testdata/tiny-inpaint/, of which
-text encoder, tokenizer and VAE are tiny-sd's. See README.md beside this file.
+text encoder, tokenizer and VAE are tiny-sd's; writes images.safetensors into the folders tiny-sdxl_{a,b} of families.py. See README.md beside this file.
 """
 
 import json
@@ -20,6 +20,9 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
     StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
 from models import randomize
@@ -35,25 +38,27 @@ SAMPLERS = {
     "dpmsolver++": DPMSolverMultistepScheduler,
     "heun": HeunDiscreteScheduler,
 }
-HEIGHT, WIDTH = 64, 96
+SIZE = 64, 96  # height and width; SDXL's tiny folders draw at most 64 pixels
+SMALL = 48, 64
 
 
-def given():
+def given(height, width):
     """A picture and a mask: smooth colours, and a rectangle whose edges lie between latents."""
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    y, x = np.mgrid[0:height, 0:width]
     picture = np.stack([x * 2 + y // 2, 255 - y * 3, 128 + 100 * np.sin(x / 9) * np.cos(y / 7)], axis=-1)
-    mask = np.zeros((HEIGHT, WIDTH))
-    mask[13:50, 22:70] = 255
+    mask = np.zeros((height, width))
+    mask[13 : height - 14, 22 : width - 26] = 255
     return Image.fromarray(picture.clip(0, 255).astype(np.uint8)), Image.fromarray(mask.astype(np.uint8))
 
 
 def draw(folder, pipe, kind, sampler, strength, picture, mask):
-    pipe.text_encoder.__dict__["text_model"] = pipe.text_encoder
+    if not hasattr(pipe, "text_encoder_2"):
+        pipe.text_encoder.__dict__["text_model"] = pipe.text_encoder
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = SAMPLERS[sampler].from_pretrained(folder, subfolder="scheduler")
     call = dict(image=picture, strength=strength)
     if kind == "inpaint":
-        call |= dict(mask_image=mask, height=HEIGHT, width=WIDTH)
+        call |= dict(mask_image=mask, height=picture.height, width=picture.width)
     last = {}
     image = pipe(
         PROMPT,
@@ -67,13 +72,13 @@ def draw(folder, pipe, kind, sampler, strength, picture, mask):
     return last["latents"], image
 
 
-def write(folder, pipes, cases):
-    picture, mask = given()
+def write(folder, pipes, cases, size=SIZE):
+    picture, mask = given(*size)
     drawn = {"picture": torch.from_numpy(np.array(picture)).float(), "mask": torch.from_numpy(np.array(mask)).float()}
     for name, case in cases.items():
         latents, image = draw(folder, pipes[case["kind"]], picture=picture, mask=mask, **case)
         drawn[f"latents_{name}"] = latents
-        if case["sampler"] == "ddim":
+        if case["sampler"] == "ddim" or size == SMALL and case["sampler"] == "euler":
             drawn[f"image_{name}"] = image.half()
         print(folder.name, name, f"latents std {latents.std():.2f}, picture std {image.std():.3f}")
     request = json.dumps(dict(prompt=PROMPT, seed=SEED, steps=STEPS, guidance_scale=GUIDANCE, cases=cases))
@@ -108,9 +113,26 @@ def pipelines(parts):
     return {"image": StableDiffusionImg2ImgPipeline(**parts), "inpaint": StableDiffusionInpaintPipeline(**parts)}
 
 
+def case(kind, sampler, strength):
+    return dict(kind=kind, sampler=sampler, strength=strength)
+
+
+def sdxl():
+    for draw_ in "ab":
+        folder = FOLDER.parent / f"tiny-sdxl_{draw_}"
+        parts = StableDiffusionXLPipeline.from_pretrained(folder).to(torch.float32).components
+        zeros = json.loads((folder / "model_index.json").read_text())["force_zeros_for_empty_prompt"]
+        more = dict(force_zeros_for_empty_prompt=zeros, add_watermarker=False)
+        pipes = {"image": StableDiffusionXLImg2ImgPipeline(**parts, **more), "inpaint": StableDiffusionXLInpaintPipeline(**parts, **more)}
+        # without DDIM, which these folders' configuration, of another sampler, says too little of
+        cases = {f"image_{s}": case("image", s, 0.6) for s in SAMPLERS if s != "ddim"}
+        if draw_ == "a":  # diffusers (0.42) forgets the statistics of b's latents where it inpaints, not where it decodes
+            cases |= {f"inpaint_{s}": case("inpaint", s, 1.0) for s in ("euler", "euler_ancestral")} | {"inpaint_euler_part": case("inpaint", "euler", 0.7)}
+        write(folder, pipes, cases, SMALL)
+
+
 def main():
     torch.set_num_threads(1)
-    case = lambda kind, sampler, strength: dict(kind=kind, sampler=sampler, strength=strength)
     cases = {f"image_{s}": case("image", s, 0.6) for s in SAMPLERS}
     cases["image_ddim_full"] = case("image", "ddim", 1.0)
     cases |= {f"inpaint_{s}": case("inpaint", s, 1.0) for s in SAMPLERS}
@@ -120,6 +142,7 @@ def main():
     cases = {f"inpaint_{s}": case("inpaint", s, 1.0) for s in ("ddim", "euler_ancestral")}
     cases |= {f"inpaint_{s}_part": case("inpaint", s, 0.7) for s in ("ddim", "euler_ancestral")}
     write(INPAINT, pipelines(inpainting_folder()), cases)
+    sdxl()
 
 
 if __name__ == "__main__":
