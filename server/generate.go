@@ -67,21 +67,9 @@ A LoRA acts on the whole picture and need not be named; <its-file-name:0.7>, whi
 
 // Run is called by kong.
 func (c *generateCommand) Run(ctx context.Context) error {
-	if c.N < 1 || c.N > maxPictures {
-		return fmt.Errorf("-n %d: must be from 1 to %d", c.N, maxPictures)
-	}
-	r := pipeline.Request{
-		NegativePrompt: c.NegativePrompt, Steps: c.Steps, GuidanceScale: c.GuidanceScale, GuidanceRescale: c.Rescale,
-		GuidanceStart: c.Start, GuidanceEnd: c.End, CacheInterval: c.CacheInterval, ClipSkip: c.ClipSkip, Scheduler: c.Scheduler,
-		Seed: rand.Uint64N(1 << 32),
-	}
-	if c.Seed != nil {
-		r.Seed = *c.Seed
-	}
-	if c.Size != "" {
-		if n, err := fmt.Sscanf(c.Size+" ", "%dx%d ", &r.Width, &r.Height); n != 2 || err != nil || r.Width < 1 || r.Height < 1 {
-			return fmt.Errorf("--size %q: write width and height in pixels, as 128x128", c.Size)
-		}
+	r, err := c.request()
+	if err != nil {
+		return err
 	}
 	files := conceptFiles{folder: c.Model.Model}
 	defer files.Close()
@@ -126,6 +114,27 @@ func (c *generateCommand) Run(ctx context.Context) error {
 		return compare(results, exact).write(os.Stdout)
 	}
 	return nil
+}
+
+// request reads the flags that are numbers and texts.
+func (c *generateCommand) request() (pipeline.Request, error) {
+	if c.N < 1 || c.N > maxPictures {
+		return pipeline.Request{}, fmt.Errorf("-n %d: must be from 1 to %d", c.N, maxPictures)
+	}
+	r := pipeline.Request{
+		NegativePrompt: c.NegativePrompt, Steps: c.Steps, GuidanceScale: c.GuidanceScale, GuidanceRescale: c.Rescale,
+		GuidanceStart: c.Start, GuidanceEnd: c.End, CacheInterval: c.CacheInterval, ClipSkip: c.ClipSkip, Scheduler: c.Scheduler,
+		Seed: rand.Uint64N(1 << 32),
+	}
+	if c.Seed != nil {
+		r.Seed = *c.Seed
+	}
+	if c.Size != "" {
+		if n, err := fmt.Sscanf(c.Size+" ", "%dx%d ", &r.Width, &r.Height); n != 2 || err != nil || r.Width < 1 || r.Height < 1 {
+			return r, fmt.Errorf("--size %q: write width and height in pixels, as 128x128", c.Size)
+		}
+	}
+	return r, nil
 }
 
 // readImages reads picture and mask, within the limits for photos.
