@@ -131,7 +131,7 @@ func TestVision(t *testing.T) {
 			cfg, weights, io := read(t, folder, clip.ParseVisionConfig)
 			optest.Manifest(t, weights, clip.Vision(cfg))
 			out := run(t, clip.Vision(cfg), weights, io)
-			for _, name := range []string{"last_hidden_state", "image_embeds"} {
+			for _, name := range []string{"last_hidden_state", "penultimate", "image_embeds"} {
 				optest.Near(t, name, out[name], io[name], 1e-3)
 			}
 		})

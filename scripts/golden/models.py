@@ -329,8 +329,9 @@ def clip_vision(case, seed):
     cfg = CLIPVisionConfig(**VISIONS[case])
     model = randomize(CLIPVisionModelWithProjection(cfg), seed)
     pixels = randn(seed + 1, 3, 3, cfg.image_size, cfg.image_size)
-    out = model(pixels)
+    out = model(pixels, output_hidden_states=True)
     io = {"pixel_values": pixels, "last_hidden_state": out.last_hidden_state, "image_embeds": out.image_embeds}
+    io["penultimate"] = out.hidden_states[-2].clone()
     save("clip", case, model, io)
 
 
