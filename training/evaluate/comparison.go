@@ -50,7 +50,7 @@ func facetNames() (names [6]string) {
 
 // Write prints the table.
 func (c *Comparison) Write(w io.Writer) error {
-	fmt.Fprintf(w, "%d persons, %d photos of each; %d contexts, %d seeds; in brackets 95 %% of a bootstrap over persons.\n", c.Persons, c.Photos, c.Contexts, c.Seeds)
+	fmt.Fprintf(w, "Persons: %d, photos of each: %d, contexts: %d, seeds: %d; in brackets 95 %% of a bootstrap over persons.\n", c.Persons, c.Photos, c.Contexts, c.Seeds)
 	fmt.Fprint(w, "Kept: of the picture of the same prompt and seed without the concept. Diversity: 1 - MS-SSIM between seeds.\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(t, "method\tidentity, rank-1 of %d\tmean cosine\teditability\tkept facets\tkept layout\tdiversity\tsteps\ts/person\tbytes/person\n", c.Gallery)

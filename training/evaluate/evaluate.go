@@ -23,7 +23,8 @@ import (
 
 // Config says what is measured. The same seed gives the same persons' pictures, contexts and noise in every row.
 type Config struct {
-	Persons       int // of the test split; also the size of the gallery
+	Persons       int // of the test split
+	Gallery       int // persons that each is looked for among, the Persons first; 0: those alone
 	Pictures      int // of each person in each row
 	Steps         int // 0: the model's default
 	GuidanceScale float64
@@ -59,7 +60,8 @@ func Run(ctx context.Context, judge *Judge, engine *pipeline.Engine, methods []M
 		return nil, nil, fmt.Errorf("%d persons and %d pictures of each: at least 2 and 1 are needed", cfg.Persons, cfg.Pictures)
 	}
 	e := &evaluation{Config: cfg, judge: judge, grid: grid{pictures: cfg.Pictures}, total: cfg.Persons * cfg.Pictures * (1 + len(methods))}
-	if err := e.cast(ctx); err != nil {
+	e.cast()
+	if err := e.meet(ctx); err != nil {
 		return nil, nil, err
 	}
 	report := &Report{Persons: cfg.Persons, Pictures: cfg.Pictures}
@@ -77,14 +79,12 @@ func Run(ctx context.Context, judge *Judge, engine *pipeline.Engine, methods []M
 	return report, e.grid.image(), nil
 }
 
-// cast draws the subjects and the gallery.
-func (e *evaluation) cast(ctx context.Context) error {
+// cast draws the subjects.
+func (e *evaluation) cast() {
 	renderer := portraits.NewRenderer()
 	r := rand.New(rand.NewPCG(e.Seed, 0x6576616c))
-	var plain []image.Image
 	for i := range e.Persons {
 		s := subject{identity: portraits.Test.Identity(i)}
-		plain = append(plain, clone(renderer.Draw(s.identity, portraits.Context{})))
 		for k := range encoder.MaxPhotos {
 			c := portraits.NewContext(r)
 			if k == 0 {
@@ -97,6 +97,15 @@ func (e *evaluation) cast(ctx context.Context) error {
 		}
 		e.subjects = append(e.subjects, s)
 		e.grid.photos = append(e.grid.photos, s.photos[0].Image)
+	}
+}
+
+// meet shows the judge the gallery.
+func (e *evaluation) meet(ctx context.Context) error {
+	renderer := portraits.NewRenderer()
+	var plain []image.Image
+	for i := range max(e.Gallery, e.Persons) {
+		plain = append(plain, clone(renderer.Draw(portraits.Test.Identity(i), portraits.Context{})))
 	}
 	sights, err := e.judge.Look(ctx, plain)
 	if err != nil {
@@ -126,7 +135,8 @@ func (e *evaluation) ceiling(ctx context.Context) (Row, error) {
 	}
 	row := Row{Method: "real renders", PictureMS: perItem(time.Since(start), len(pictures))}
 	e.done += len(pictures)
-	err := e.measure(ctx, &row, pictures)
+	_, err := e.measure(ctx, &row, pictures)
+	e.grid.add(pictures)
 	return row, err
 }
 
@@ -152,17 +162,15 @@ func (e *evaluation) method(ctx context.Context, engine *pipeline.Engine, m Meth
 	for i, s := range e.subjects {
 		for j, c := range s.contexts {
 			group.Go(func() error {
-				at := i*e.Pictures + j
-				made, err := engine.Generate(within, pipeline.Request{
-					Prompt: prepared[i].Prompt(c), Subjects: prepared[i].Subjects, Seed: e.Seed + uint64(at),
-					Steps: e.Steps, GuidanceScale: e.GuidanceScale, Owner: m.Name(),
-				}, nil)
+				made, err := e.picture(within, engine, i, j, pipeline.Request{
+					Prompt: prepared[i].Prompt(c), Subjects: prepared[i].Subjects, Owner: m.Name(),
+				})
 				if err != nil {
-					return fmt.Errorf("picture %d of person %d: %w", j, i, err)
+					return err
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				pictures[at] = made.Image
+				pictures[i*e.Pictures+j] = made
 				e.done++
 				if e.Progress != nil {
 					e.Progress(m.Name(), e.done, e.total)
@@ -175,15 +183,27 @@ func (e *evaluation) method(ctx context.Context, engine *pipeline.Engine, m Meth
 		return row, err
 	}
 	row.PictureMS = perItem(time.Since(start), len(pictures))
-	err := e.measure(ctx, &row, pictures)
+	_, err := e.measure(ctx, &row, pictures)
+	e.grid.add(pictures)
 	return row, err
 }
 
-// measure has pictures [person][context] judged and shows some of them in the grid.
-func (e *evaluation) measure(ctx context.Context, row *Row, pictures []image.Image) error {
+// picture makes picture j of person i, whose noise is its own.
+func (e *evaluation) picture(ctx context.Context, engine *pipeline.Engine, i, j int, r pipeline.Request) (image.Image, error) {
+	r.Seed, r.Steps, r.GuidanceScale = e.Seed+uint64(i*e.Pictures+j), e.Steps, e.GuidanceScale
+	r.Width, r.Height = portraits.Size, portraits.Size
+	made, err := engine.Generate(ctx, r, nil)
+	if err != nil {
+		return nil, fmt.Errorf("picture %d of person %d: %w", j, i, err)
+	}
+	return made.Image, nil
+}
+
+// measure has pictures [person][context] judged.
+func (e *evaluation) measure(ctx context.Context, row *Row, pictures []image.Image) ([]Sight, error) {
 	sights, err := e.judge.Look(ctx, pictures)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rank1, likeness, edit := make([][]float64, e.Persons), make([][]float64, e.Persons), make([][]float64, e.Persons)
 	for at, s := range sights {
@@ -202,9 +222,8 @@ func (e *evaluation) measure(ctx context.Context, row *Row, pictures []image.Ima
 			}
 		}
 	}
-	e.grid.add(pictures)
 	row.Rank1, row.Cosine, row.Editability = bootstrap(rank1), bootstrap(likeness), bootstrap(edit)
-	return nil
+	return sights, nil
 }
 
 func perItem(d time.Duration, n int) float64 { return d.Seconds() * 1000 / float64(n) }

@@ -27,13 +27,15 @@ const (
 )
 
 var (
-	faint = color.Gray{205}
-	quiet = color.Gray{130}
+	fainter = color.Gray{232}
+	faint   = color.Gray{190}
+	quiet   = color.Gray{130}
 )
 
 // savePlot draws identity against editability, with time as colour, to path.svg and path.png.
 func (c *Comparison) savePlot(path string) error {
-	svg, png := vgsvg.NewWith(vgsvg.UseWH(plotWidth, plotHeight), vgsvg.EmbedFonts(true)), vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(plotWidth, plotHeight), vgimg.UseDPI(144))}
+	svg := vgsvg.New(plotWidth, plotHeight)
+	png := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(plotWidth, plotHeight), vgimg.UseDPI(144))}
 	for suffix, canvas := range map[string]interface {
 		vg.CanvasSizer
 		io.WriterTo
@@ -57,11 +59,13 @@ func (c *Comparison) savePlot(path string) error {
 func (c *Comparison) plot(canvas draw.Canvas) error {
 	times := c.times()
 	p := plot.New()
-	p.Title.Text = fmt.Sprintf("%d persons, %d photos of each", c.Persons, c.Photos)
+	p.Title.Text = fmt.Sprintf("persons: %d, photos of each: %d", c.Persons, c.Photos)
 	p.X.Label.Text = "editability: what the prompt asks for is seen, %"
 	p.Y.Label.Text = fmt.Sprintf("identity: the person is found among %d, %%", c.Gallery)
 	p.X.Padding, p.Y.Padding = 0, 0
-	p.Add(plotter.NewGrid())
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = fainter, fainter
+	p.Add(grid)
 	for _, r := range c.Rows {
 		if err := addPoint(p, r, times); err != nil {
 			return fmt.Errorf("%s: %w", r.Method, err)
@@ -78,8 +82,8 @@ func (c *Comparison) plot(canvas draw.Canvas) error {
 	key.Y.Padding = 0
 
 	width := canvas.Max.X - canvas.Min.X
-	p.Draw(draw.Crop(canvas, 0, -barWidth, 0, 0))
-	key.Draw(draw.Crop(canvas, width-barWidth+6, -8, 24, -12))
+	p.Draw(draw.Crop(canvas, 6, -barWidth, 6, -6))
+	key.Draw(draw.Crop(canvas, width-barWidth+6, -8, 30, -12))
 	return nil
 }
 

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// progress returns a function that reports on stderr, in place on a terminal and now and then elsewhere, with the time left.
-func progress() func(row string, done, total int) {
+// progress returns a function that reports on stderr, in place on a terminal and now and then elsewhere, with the time left. say puts what
+// is done into words.
+func progress(say func(done, total int) string) func(row string, done, total int) {
 	info, err := os.Stderr.Stat()
 	every, begin, end := 20*time.Second, "", "\n"
 	if err == nil && info.Mode()&os.ModeCharDevice != 0 {
@@ -24,7 +25,11 @@ func progress() func(row string, done, total int) {
 		case done > first && time.Since(shown) >= every:
 			shown = time.Now()
 			left := time.Since(began) / time.Duration(done-first) * time.Duration(total-done)
-			fmt.Fprintf(os.Stderr, "%s%s: %d of %d pictures, %s left%s", begin, row, done, total, left.Round(time.Second), end)
+			fmt.Fprintf(os.Stderr, "%s%s: %s, %s left%s", begin, row, say(done, total), left.Round(time.Second), end)
 		}
 	}
 }
+
+func ofPictures(done, total int) string { return fmt.Sprintf("%d of %d pictures", done, total) }
+
+func ofWork(done, total int) string { return fmt.Sprintf("%d %% of all work", 100*done/max(total, 1)) }

@@ -1,0 +1,323 @@
+//go:build torch
+
+package evaluate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"image"
+	"image/png"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"likeness/encoder"
+	"likeness/encoder/concept"
+	"likeness/models/backend/onnx"
+	"likeness/models/backend/ort"
+	"likeness/models/backend/trace"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/pipeline"
+	"likeness/models/safetensors"
+	"likeness/models/unet"
+	"likeness/training/loop"
+	"likeness/training/portraits"
+	"likeness/training/tune"
+)
+
+const tinySD = "../../models/pipeline/testdata/tiny-sd"
+
+// withEncoder is a copy of the tiny folder with an encoder of random weights.
+func withEncoder(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "model")
+	if err := os.CopyFS(dir, os.DirFS(tinySD)); err != nil {
+		t.Fatal(err)
+	}
+	cfg := encoder.Default(16)
+	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups, cfg.NumHeads = 32, 4, []int{8, 8}, 4, 2
+	cfg.HiddenSize, cfg.Rank, cfg.NumCoefficients = 16, 2, 3
+	folder, err := checkpoint.OpenComponent(filepath.Join(dir, checkpoint.UNet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer folder.Close()
+	base, err := unet.ParseConfig(folder.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	layout, err := trace.Layout(unet.New(base, nil), cfg.Rank, cfg.IsTarget)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := loop.Init(func(s op.Scope) map[string]op.Tensor {
+		out := encoder.Network(cfg, layout)(s)
+		out["offsets"] = encoder.Offsets(s, cfg, layout, out["coefficients"])
+		return out
+	}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tensors := map[string]safetensors.Tensor{}
+	for name, a := range weights {
+		tensors[name] = safetensors.F32(a.F32, a.Dims...)
+	}
+	if err := checkpoint.WriteComponent(filepath.Join(dir, "encoder"), cfg, tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// onRuntime makes networks run on ONNX Runtime.
+func onRuntime(t *testing.T) Network {
+	t.Helper()
+	if err := ort.Init(ort.LibraryPath()); err != nil {
+		t.Fatal(err)
+	}
+	return func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
+		graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
+			info, ok := weights.Info(weight)
+			return onnx.Weight{Info: info.Info, Path: info.Path}, ok
+		}, onnx.Options{Name: name})
+		if err != nil {
+			return nil, err
+		}
+		return ort.Open(graph, ort.Options{Threads: 1})
+	}
+}
+
+// short are candidates that take a step or two.
+func short(t *testing.T, methods ...string) []candidate {
+	t.Helper()
+	all, err := candidates(methods)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range all {
+		all[i].tuning.Steps, all[i].tuning.Batch = min(all[i].tuning.Steps, 2), 2
+		if all[i].tuning.Method != "" && all[i].tuning.Steps == 0 {
+			all[i].tuning.Steps = 1
+		}
+	}
+	return all
+}
+
+// opened is a comparison of few pictures on a tiny model.
+func opened(t *testing.T, model, dir string, wanted []candidate) *comparison {
+	t.Helper()
+	c, err := newComparison(dir, 2, wanted, Config{Persons: 2, Gallery: 5, Pictures: 1, Steps: 1, GuidanceScale: 2, Seed: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.base, err = tune.Open(newEngine(t), model); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.base.Close() })
+	if c.painter, err = newPainter(model, onRuntime(t)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.painter.Close() })
+	return c
+}
+
+func tiny(t *testing.T) *Judge {
+	t.Helper()
+	weights, err := initial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return open(t, newEngine(t), weights)
+}
+
+// Every method is tuned, served and measured; what is done is not done again.
+func TestCompareMethods(t *testing.T) {
+	dir := t.TempDir()
+	model, wanted := withEncoder(t), short(t, "encoder", "quick", "lora", "textual-inversion")
+	c := opened(t, model, dir, wanted)
+	var last, total int
+	c.Progress = func(row string, done, all int) {
+		if done < last || done > all || !strings.HasPrefix(row, "person ") {
+			t.Errorf("%s: %d of %d is done, after %d", row, done, all, last)
+		}
+		last, total = done, all
+	}
+	if n, err := c.fill(t.Context()); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	if last != total || total == 0 {
+		t.Errorf("%d of %d is done at the end", last, total)
+	}
+	out, err := c.tally(t.Context(), tiny(t), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkRows(t, out)
+	checkPlot(t, dir, "prompt alone", "encoder + 20 steps", "textual-inversion")
+	for _, k := range wanted {
+		f, err := os.Open(filepath.Join(dir, "sheets", k.folder()+".png"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		sheet, err := png.DecodeConfig(f)
+		if err != nil || sheet.Width != (1+seeds)*portraits.Size || sheet.Height != 2*portraits.Size {
+			t.Errorf("%s: a contact sheet of %d×%d, %v", k.name, sheet.Width, sheet.Height, err)
+		}
+	}
+	made, err := concept.Read(filepath.Join(dir, "persons/001/encoder-5-steps/concept.safetensors"))
+	if err != nil || made.Photos != 2 || made.Word != word {
+		t.Error(made, err)
+	}
+
+	again := opened(t, model, dir, wanted)
+	again.Progress = func(row string, _, _ int) { t.Errorf("%s: is done again", row) }
+	if n, err := again.fill(t.Context()); n != 2 || err != nil {
+		t.Error(n, err)
+	}
+	if other, err := again.tally(t.Context(), tiny(t), 2); err != nil || other.Rows[3].PrepareMS != out.Rows[3].PrepareMS {
+		t.Error(other, err)
+	}
+}
+
+func checkRows(t *testing.T, out *Comparison) {
+	t.Helper()
+	var names []string
+	for _, r := range out.Rows {
+		names = append(names, r.Method)
+		if r.Reference {
+			continue
+		}
+		if r.KeptFacets == nil || r.KeptLayout == nil || r.Diversity == nil {
+			t.Fatalf("%s: not all is measured", r.Method)
+		}
+		if r.Bytes <= 0 || r.PrepareMS <= 0 || r.PictureMS <= 0 || !(r.KeptLayout.Mean > -1 && r.KeptLayout.Mean < 1) || !(r.Diversity.Mean > 0 && r.Diversity.Mean < 1) {
+			t.Errorf("%+v", r)
+		}
+		if tuned := r.Method != encoder.Method; tuned != (r.Steps > 0) {
+			t.Errorf("%s took %g steps", r.Method, r.Steps)
+		}
+	}
+	want := "real renders,prompt alone,encoder,encoder + 5 steps,encoder + 20 steps,encoder + 40 steps,lora,textual-inversion"
+	if got := strings.Join(names, ","); got != want || len(out.LeftOut) > 0 {
+		t.Errorf("rows %s, left out %v", got, out.LeftOut)
+	}
+	if alone := out.Rows[1]; alone.KeptLayout != nil || alone.Diversity == nil || alone.Bytes != 0 {
+		t.Errorf("%+v", alone)
+	}
+	if out.Gallery != 5 || out.Contexts != 1 || out.Photos != 2 {
+		t.Errorf("%+v", out)
+	}
+}
+
+// An interruption leaves the figures of the persons that are done, and the same command goes on.
+func TestCompareInterrupted(t *testing.T) {
+	dir, wanted := t.TempDir(), short(t, "lora")
+	ctx, cancel := context.WithCancel(t.Context())
+	c := opened(t, tinySD, dir, wanted)
+	c.Progress = func(row string, _, _ int) {
+		if strings.HasPrefix(row, "person 2 of 2, lora") {
+			cancel()
+		}
+	}
+	n, err := c.fill(ctx)
+	if n != 1 || !errors.Is(err, context.Canceled) {
+		t.Fatal(n, err)
+	}
+	if out, err := c.tally(t.Context(), tiny(t), n); err != nil || out.Persons != 1 || len(out.Rows) != 3 {
+		t.Error(out, err)
+	}
+	rows := map[string]bool{}
+	c = opened(t, tinySD, dir, wanted)
+	c.Progress = func(row string, _, _ int) { rows[row] = true }
+	if n, err := c.fill(t.Context()); n != 2 || err != nil || len(rows) != 1 || !rows["person 2 of 2, lora"] {
+		t.Error(n, err, rows)
+	}
+	c.Steps = 2
+	if c.made(0, wanted[1]) != nil {
+		t.Error("pictures of other settings are taken for these")
+	}
+}
+
+// What a model cannot do is left out and said, and the others are measured.
+func TestCompareLeavesOutWhatFails(t *testing.T) {
+	c := opened(t, tinySD, t.TempDir(), short(t, "encoder", "quick", "lora"))
+	if n, err := c.fill(t.Context()); n != 2 || err != nil {
+		t.Fatal(n, err)
+	}
+	for _, name := range []string{"encoder", "encoder + 5 steps", "encoder + 40 steps"} {
+		if !strings.Contains(c.leftOut[name], "has no encoder") {
+			t.Errorf("%s is left out because %q", name, c.leftOut[name])
+		}
+	}
+	if out, err := c.tally(t.Context(), tiny(t), 2); err != nil || len(out.Rows) != 3 || len(out.LeftOut) != 4 {
+		t.Error(out, err)
+	}
+}
+
+func TestCandidates(t *testing.T) {
+	all, err := candidates([]string{"all"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, k := range all {
+		found[k.method]++
+	}
+	if found[""] != 1 || found[encoder.Method] != 1 || found[quickMethod] != len(quickSteps) {
+		t.Error(found)
+	}
+	for _, m := range tune.Methods {
+		if found[m.Name] == 0 {
+			t.Errorf("%s is not compared", m.Name)
+		}
+	}
+	if _, err := candidates([]string{"lora", "magic"}); err == nil || !strings.Contains(err.Error(), "magic") || !strings.Contains(err.Error(), "textual-inversion") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestKeptOfEqualPictures(t *testing.T) {
+	c, err := newComparison(t.TempDir(), 1, nil, Config{Persons: 1, Pictures: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := plain(50), plain(200)
+	without := &shown{pictures: []image.Image{a, a}, sights: []Sight{{Labels: [6]int{1, 2, 3}}, {Labels: [6]int{1, 2, 3}}}}
+	with := &shown{pictures: []image.Image{a, b}, sights: []Sight{{Labels: [6]int{1, 2, 3}}, {Labels: [6]int{1, 2, 4, 1}}}}
+	facets, layout := c.kept(with, without)
+	near(t, "facets", facets.Mean, (1+4.0/6)/2, 1e-12)
+	near(t, "layout", layout.Mean, (1+(2*50*200+c1)/(50*50+200*200+c1))/2, 1e-9)
+	facets, layout = c.kept(without, without)
+	near(t, "facets of the same", facets.Mean, 1, 0)
+	near(t, "layout of the same", layout.Mean, 1, 1e-12)
+}
+
+// The command compares from the model folder to the files.
+func TestCompareCommand(t *testing.T) {
+	dir := t.TempDir()
+	c := Command{Model: withEncoder(t), Methods: []string{"encoder"}, Persons: 1, Pictures: 1, Photos: 1, Steps: 1, Seed: 1, Threads: 1, Run_: dir}
+	if err := c.Run(t.Context(), onRuntime(t)); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(filepath.Join(dir, "comparison.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var figures Comparison
+	if err := json.Unmarshal(data, &figures); err != nil || len(figures.Rows) != 3 || figures.Gallery != tablePersons || figures.Rows[2].Method != "encoder" {
+		t.Errorf("%+v, %v", figures, err)
+	}
+	for name, broken := range map[string]Command{
+		"known are":    {Methods: []string{"magic"}},
+		"--photos 5":   {Methods: []string{"all"}, Pictures: 1, Photos: 5},
+		"at least":     {Methods: []string{"all"}, Pictures: 0, Photos: 1},
+		"--only-judge": {Methods: []string{"all"}, Pictures: 1, Photos: 1, OnlyJudge: true},
+	} {
+		if err := broken.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
