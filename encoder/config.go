@@ -17,10 +17,8 @@ type Config struct {
 	PatchSize        int   `json:"patch_size"`         // of the pieces that the trunk's first convolution cuts a photo into
 	BlockOutChannels []int `json:"block_out_channels"` // of the convolutional trunk, each level at half the size of the one before
 	NormNumGroups    int   `json:"norm_num_groups"`
-	NumLayers        int   `json:"num_layers"` // transformer layers over the places of all photos
-	NumHeads         int   `json:"num_attention_heads"`
-	NumQueries       int   `json:"num_queries"` // learned questions that sum the places up
-	HiddenSize       int   `json:"hidden_size"` // of the summary that the heads read
+	PlaceChannels    int   `json:"place_channels"` // of each place of a photo in the summary
+	HiddenSize       int   `json:"hidden_size"`    // of the summary that the heads read
 
 	NumVectors      int      `json:"num_vectors"`         // words that a concept becomes
 	TextWidth       int      `json:"cross_attention_dim"` // of a word embedding
@@ -31,10 +29,9 @@ type Config struct {
 
 // Default is the architecture of the bundled encoder for a text encoder of the given width.
 func Default(textWidth int) Config {
-	return Config{Class: className, ImageSize: 128, PatchSize: 4, BlockOutChannels: []int{64, 128, 192}, NormNumGroups: 16, NumLayers: 1, NumHeads: 6,
-		NumQueries: 16, HiddenSize: 512, NumVectors: 2, TextWidth: textWidth, Rank: 4, NumCoefficients: 16,
-		Targets: []string{"attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0",
-			"attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0", "time_emb_proj"}}
+	return Config{Class: className, ImageSize: 128, PatchSize: 4, BlockOutChannels: []int{48, 96, 192}, NormNumGroups: 16,
+		PlaceChannels: 32, HiddenSize: 512, NumVectors: 2, TextWidth: textWidth, Rank: 4, NumCoefficients: 16,
+		Targets: []string{"attn1.to_v", "attn1.to_out.0", "attn2.to_q", "attn2.to_k", "attn2.to_v", "attn2.to_out.0", "time_emb_proj"}}
 }
 
 // ParseConfig reads a config.json; an unknown or contradictory key is an error that names it.
@@ -56,16 +53,13 @@ func (c Config) check() error {
 			return fmt.Errorf("block_out_channels[%d]: %d is no multiple of norm_num_groups %d", i, ch, c.NormNumGroups)
 		}
 	}
-	if c.NumHeads < 1 || c.width()%c.NumHeads != 0 {
-		return fmt.Errorf("num_attention_heads: %d do not divide the trunk's width %d", c.NumHeads, c.width())
-	}
 	if c.PatchSize < 1 {
 		return fmt.Errorf("patch_size: %d is not positive", c.PatchSize)
 	}
 	if place := c.PatchSize << (n - 1); c.ImageSize < place || c.ImageSize%place != 0 {
 		return fmt.Errorf("image_size: %d is no multiple of %d", c.ImageSize, place)
 	}
-	if c.NumLayers < 0 || min(c.NumQueries, c.HiddenSize, c.NumVectors, c.TextWidth, c.Rank, c.NumCoefficients) < 1 {
+	if min(c.PlaceChannels, c.HiddenSize, c.NumVectors, c.TextWidth, c.Rank, c.NumCoefficients) < 1 {
 		return fmt.Errorf("sizes of the encoder must be positive")
 	}
 	return nil

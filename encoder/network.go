@@ -1,6 +1,8 @@
 package encoder
 
 import (
+	"slices"
+
 	"likeness/models/nn"
 	"likeness/models/op"
 )
@@ -17,21 +19,20 @@ func Network(cfg Config, layout *op.Layout) op.Model {
 	}
 }
 
-// Summary is what the encoder sees in photos [B, P, 3, S, S] of one person each: [B, hidden_size].
+// Summary is what the encoder sees in photos [B, P, 3, S, S] of one person each: [B, hidden_size]. Photos of a person are read together: what
+// they show at each place is averaged. The places stay apart, since faces are aligned and a face is where things are.
 func Summary(s op.Scope, cfg Config, photos op.Tensor) op.Tensor {
-	places := cfg.trunk(s.At("trunk"), photos.Reshape(-1, 3, cfg.ImageSize, cfg.ImageSize)) // [B·P, places, width]
-	width := cfg.width()
-	places = places.Add(s.Weight("position_embedding.weight", cfg.places(), width))
-	h := places.ReshapeLike(photos, 0, -1, width) // [B, P·places, width]
-	for i := range cfg.NumLayers {
-		h = cfg.layer(s.Index("layers", i), h)
-	}
+	width, places := cfg.width(), cfg.places()
+	h := cfg.trunk(s.At("trunk"), photos.Reshape(-1, 3, cfg.ImageSize, cfg.ImageSize)) // [B·P, places, width]
 	h = nn.LayerNorm(s.At("norm"), h, width, eps)
-	return cfg.summary(s.At("summary"), h)
+	h = h.ReshapeLike(photos, 0, 0, places, width).Mean(1)
+	h = nn.Linear(s.At("summary.narrow"), h, width, cfg.PlaceChannels, true).Reshape(0, places*cfg.PlaceChannels)
+	return nn.Linear(s.At("summary.proj"), h, places*cfg.PlaceChannels, cfg.HiddenSize, true).SiLU()
 }
 
 // Heads turns a summary [B, hidden_size] into a concept.
 func Heads(s op.Scope, cfg Config, layout *op.Layout, h op.Tensor) (words, coefficients op.Tensor) {
+	h = nn.Linear(s.At("mapper"), h, cfg.HiddenSize, cfg.HiddenSize, true).SiLU()
 	words = nn.Linear(s.At("word_head"), h, cfg.HiddenSize, cfg.NumVectors*cfg.TextWidth, true)
 	coefficients = nn.Linear(s.At("coefficient_head"), h, cfg.HiddenSize, len(layout.Targets())*cfg.NumCoefficients, true)
 	return words.Reshape(-1, cfg.NumVectors, cfg.TextWidth), coefficients
@@ -53,32 +54,6 @@ func (c Config) trunk(s op.Scope, x op.Tensor) op.Tensor {
 	return nn.Tokens(x, in)
 }
 
-// layer is a pre-norm transformer layer over all places of all photos of a person, which is where the photos are read together.
-func (c Config) layer(s op.Scope, h op.Tensor) op.Tensor {
-	w := c.width()
-	x := nn.LayerNorm(s.At("norm1"), h, w, eps)
-	h = h.Add(c.attention(s.At("attn"), x, x))
-	x = nn.LayerNorm(s.At("norm2"), h, w, eps)
-	return h.Add(nn.Linear(s.At("fc2"), nn.Linear(s.At("fc1"), x, w, 4*w, true).GELU(), 4*w, w, true))
-}
-
-func (c Config) attention(s op.Scope, x, context op.Tensor) op.Tensor {
-	w := c.width()
-	query := nn.Linear(s.At("to_q"), x, w, w, false)
-	key := nn.Linear(s.At("to_k"), context, w, w, false)
-	value := nn.Linear(s.At("to_v"), context, w, w, false)
-	return nn.Linear(s.At("to_out.0"), query.Attention(key, value, op.Tensor{}, c.NumHeads, w/c.NumHeads), w, w, true)
-}
-
-// summary lets learned queries attend to the places [B, N, width] and maps what they find to [B, hidden].
-func (c Config) summary(s op.Scope, h op.Tensor) op.Tensor {
-	w := c.width()
-	first := h.Slice(1, 0, 1) // [B, 1, width]: lends its batch size
-	queries := s.Weight("query_embedding.weight", c.NumQueries, w).Reshape(1, c.NumQueries, w).Add(first.Scale(0))
-	x := c.attention(s.At("attn"), queries, h).Reshape(0, c.NumQueries*w)
-	return nn.Linear(s.At("proj"), x, c.NumQueries*w, c.HiddenSize, true).SiLU()
-}
-
 // Names of the basis's weights under a target's path.
 const (
 	downName = "down"  // [rank, in]
@@ -89,15 +64,32 @@ const (
 // of a target is the same for all concepts, the up half is a combination of num_coefficients matrices. The product is linear in the
 // coefficients, so that a concept's strength is a factor on its up halves.
 func Offsets(s op.Scope, cfg Config, layout *op.Layout, coefficients op.Tensor) op.Tensor {
-	s = s.At("basis")
-	k := cfg.NumCoefficients
 	batch := coefficients.Slice(1, 0, 1).Scale(0) // [B, 1], zeros
 	var parts []op.Tensor
 	for i, t := range layout.Targets() {
-		b := s.At(t.Path)
-		down := b.Weight(downName, cfg.Rank, t.In).Reshape(1, cfg.Rank*t.In).Add(batch)
-		up := coefficients.Slice(1, i*k, (i+1)*k).MatMul(b.Weight(upName, k, cfg.Rank*t.Out))
-		parts = append(parts, down, up)
+		down, up := cfg.target(s, t, coefficients, i)
+		parts = append(parts, down.Reshape(1, cfg.Rank*t.In).Add(batch), up)
 	}
 	return parts[0].Concat(1, parts[1:]...).Reshape(0, 1, layout.Size())
+}
+
+// Deltas are the changes that [Offsets] packs, without the packing: all samples share the down halves.
+func Deltas(s op.Scope, cfg Config, layout *op.Layout, coefficients op.Tensor) op.Deltas {
+	targets := layout.Targets()
+	return func(path string, in, out int) (down, up op.Tensor, ok bool) {
+		i := slices.IndexFunc(targets, func(t op.Target) bool { return t.Path == path })
+		if i < 0 {
+			return op.Tensor{}, op.Tensor{}, false
+		}
+		down, up = cfg.target(s, targets[i], coefficients, i)
+		return down.Transpose(1, 0), up.Reshape(0, cfg.Rank, out), true
+	}
+}
+
+// target returns the halves of the i-th target: down [rank, in] and up [B, rank·out].
+func (c Config) target(s op.Scope, t op.Target, coefficients op.Tensor, i int) (down, up op.Tensor) {
+	s = s.At("basis").At(t.Path)
+	k := c.NumCoefficients
+	up = coefficients.Slice(1, i*k, (i+1)*k).MatMul(s.Weight(upName, k, c.Rank*t.Out))
+	return s.Weight(downName, c.Rank, t.In), up
 }

@@ -54,7 +54,7 @@ func tinyPack(t *testing.T) string {
 		t.Fatal(err)
 	}
 	cfg := encoder.Default(base.TextWidth())
-	cfg.BlockOutChannels, cfg.NormNumGroups, cfg.NumHeads, cfg.NumQueries, cfg.HiddenSize = []int{8, 8, 8, 16}, 4, 2, 4, 32
+	cfg.BlockOutChannels, cfg.NormNumGroups, cfg.PlaceChannels, cfg.HiddenSize = []int{8, 8, 8, 16}, 4, 4, 32
 	writeEncoder(t, filepath.Join(dir, "encoder"), cfg, base)
 	return dir
 }

@@ -123,9 +123,11 @@ func (c *baseCommand) Run(ctx context.Context) error {
 }
 
 type encoderCommand struct {
-	Model     string `help:"Folder of the base model; the trained encoder is written into it." default:"runs/base/model" type:"existingdir"`
-	Run_      string `name:"run" help:"Folder of the run." default:"runs/encoder" type:"path"`
-	SameImage bool   `help:"Ablation: show the encoder the very picture that the denoiser must draw."`
+	Model     string   `help:"Folder of the base model; the trained encoder is written into it." default:"runs/base/model" type:"existingdir"`
+	Run_      string   `name:"run" help:"Folder of the run." default:"runs/encoder" type:"path"`
+	Stage     string   `help:"What to train: the vision, which learns to see faces without a denoiser, the concepts on a trained vision, or one after the other." enum:"vision,concept,all" default:"all"`
+	SameImage bool     `help:"Ablation: show the encoder the very picture that the denoiser must draw."`
+	Vision    schedule `embed:"" prefix:"vision-" set:"minutes=30"`
 	schedule  `set:"minutes=180"`
 	device
 }
@@ -141,6 +143,18 @@ func (c *encoderCommand) Run(ctx context.Context) error {
 		return err
 	}
 	p.SameImage = c.SameImage
+	vision := filepath.Join(c.Run_, "vision")
+	if c.Stage != "concept" {
+		if err := pretrain.TrainVision(ctx, engine, p.Encoder, c.Vision.config(vision)); err != nil {
+			return err
+		}
+	}
+	if c.Stage == "vision" || ctx.Err() != nil {
+		return nil
+	}
+	if p.First, err = loop.Average(vision); err != nil {
+		return err
+	}
 	if err := p.Train(ctx, engine, c.schedule.config(c.Run_)); err != nil {
 		return err
 	}

@@ -13,25 +13,12 @@ import time
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
-from torch.nn.functional import gelu, linear, silu
+from torch.nn.functional import linear, silu
 from transformers import CLIPTextConfig, CLIPTextModel
 
 BATCH = 16  # as training/loop/looptest has it
-
-
-class Layer(nn.Module):
-    def __init__(self, w, heads):
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(w), nn.LayerNorm(w)
-        self.attn = Attention(w, heads=heads, dim_head=w // heads)
-        self.fc1, self.fc2 = nn.Linear(w, 4 * w), nn.Linear(4 * w, w)
-
-    def forward(self, h):
-        h = h + self.attn(self.norm1(h))
-        return h + self.fc2(gelu(self.fc1(self.norm2(h))))
 
 
 TRAITS = 164  # values of a drawn person's traits
@@ -43,17 +30,14 @@ class Encoder(nn.Module):
     def __init__(self, cfg, targets):
         super().__init__()
         self.cfg, ch = cfg, cfg["block_out_channels"]
-        w, heads, hidden = ch[-1], cfg["num_attention_heads"], cfg["hidden_size"]
+        w, hidden, patch = ch[-1], cfg["hidden_size"], cfg["patch_size"]
         self.trunk = nn.Sequential()
-        patch = cfg["patch_size"]
         for before, out in zip([3] + ch, ch):
             self.trunk.append(nn.Conv2d(3, out, patch, patch) if before == 3 else nn.Conv2d(before, out, 3, 2, 1))
             self.trunk.append(ResnetBlock2D(in_channels=out, temb_channels=None, groups=cfg["norm_num_groups"], eps=1e-5))
-        self.position = nn.Parameter(0.02 * torch.randn((cfg["image_size"] // patch >> len(ch) - 1) ** 2, w))
-        self.layers = nn.Sequential(*[Layer(w, heads) for _ in range(cfg["num_layers"])], nn.LayerNorm(w))
-        self.queries = nn.Parameter(0.02 * torch.randn(1, cfg["num_queries"], w))
-        self.attn = Attention(w, heads=heads, dim_head=w // heads)
-        self.proj = nn.Linear(cfg["num_queries"] * w, hidden)
+        places = (cfg["image_size"] // patch >> len(ch) - 1) ** 2
+        self.norm, self.narrow = nn.LayerNorm(w), nn.Linear(w, cfg["place_channels"])
+        self.proj, self.mapper = nn.Linear(places * cfg["place_channels"], hidden), nn.Linear(hidden, hidden)
         self.words = nn.Linear(hidden, cfg["num_vectors"] * cfg["cross_attention_dim"])
         self.coefficients = nn.Linear(hidden, len(targets) * cfg["num_coefficients"])
         self.traits = nn.Linear(hidden, TRAITS)
@@ -65,12 +49,12 @@ class Encoder(nn.Module):
         h = photos
         for m in self.trunk:
             h = m(h, None) if isinstance(m, ResnetBlock2D) else m(h)
-        h = self.layers(h.flatten(2).transpose(1, 2) + self.position)
-        h = silu(self.proj(self.attn(self.queries.expand(len(h), -1, -1), h).flatten(1)))
+        seen = silu(self.proj(self.narrow(self.norm(h.flatten(2).transpose(1, 2))).flatten(1)))
+        h = silu(self.mapper(seen))
         words = self.words(h).unflatten(1, (self.cfg["num_vectors"], -1))
         coefficients = self.coefficients(h)
         ups = [(c @ up).unflatten(1, (self.cfg["rank"], -1)) for c, up in zip(coefficients.chunk(len(self.up), 1), self.up)]
-        return words, coefficients, ups, self.traits(h)
+        return words, coefficients, ups, self.traits(seen)
 
 
 def load(folder, channels_last):
@@ -112,7 +96,7 @@ def encoder_step(folder, channels_last):
     data, photos = batch(unet, text), torch.randn(BATCH, 3, cfg["image_size"], cfg["image_size"])
     slots = torch.zeros(BATCH, data[-1].shape[1], cfg["num_vectors"])
     slots[:, 5, 0] = slots[:, 6, 1] = 1
-    keep, traits, now = torch.ones(BATCH, 1, 1), torch.rand(BATCH, TRAITS), {}
+    keep, traits, weights, now = torch.ones(BATCH, 1, 1), torch.rand(BATCH, TRAITS), torch.rand(TRAITS), {}
 
     def offset(i):
         def hook(_, args, out):
@@ -129,7 +113,7 @@ def encoder_step(folder, channels_last):
     def loss():
         now["words"], coefficients, now["ups"], read = encoder(photos)
         penalties = 1e-4 * now["words"].square().mean() + 1e-5 * coefficients.square().mean()
-        return diffusion_loss(unet, text, data) + 0.5 * (read - traits).square().mean() + penalties
+        return diffusion_loss(unet, text, data) + 0.05 * ((read - traits).square() * weights).mean() + penalties
 
     return list(encoder.parameters()), loss
 

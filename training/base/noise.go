@@ -18,10 +18,13 @@ const gamma = 5
 // Noise makes the noisy inputs of diffusion training with a v-prediction schedule.
 type Noise struct {
 	alphas []float64 // cumulative products
+	// Early makes half of the levels those of the first quarter of sampling, where a picture is decided on; later ones show already
+	// what is in it. T2I-Adapter (Mou et al. 2023, section 3.4) leans further still.
+	Early bool
 }
 
-// NewNoise prepares a schedule.
-func NewNoise(cfg scheduler.Config) *Noise { return &Noise{cfg.AlphasCumprod()} }
+// NewNoise prepares a schedule, all of whose levels are equally frequent.
+func NewNoise(cfg scheduler.Config) *Noise { return &Noise{alphas: cfg.AlphasCumprod()} }
 
 // NoisyBatch is a batch of noisy latents with what the network should predict for them.
 type NoisyBatch struct {
@@ -38,7 +41,11 @@ func (n *Noise) Batch(size int, cfg unet.Config) *NoisyBatch {
 
 // Add puts a latent at place i, at a random noise level. The levels of a batch are stratified over the schedule.
 func (b *NoisyBatch) Add(i int, latent []float32, r *rand.Rand) {
-	t := int((float64(i) + r.Float64()) / float64(b.dims[0]) * float64(len(b.noise.alphas)))
+	level := (float64(i) + r.Float64()) / float64(b.dims[0])
+	if b.noise.Early {
+		level = 1 - level*level
+	}
+	t := min(int(level*float64(len(b.noise.alphas))), len(b.noise.alphas)-1)
 	alpha := b.noise.alphas[t]
 	signal, sigma := float32(math.Sqrt(alpha)), float32(math.Sqrt(1-alpha))
 	at := i * len(latent)
@@ -71,8 +78,18 @@ func NoisyInputs(s op.Scope, cfg unet.Config) Noisy {
 		s.Input("target", op.Float32, dims...), s.Input("weight", op.Float32, -1)}
 }
 
-// Loss is the weighted mean squared error of a prediction [B, C, H, W].
-func (n Noisy) Loss(pred op.Tensor) op.Tensor {
-	d := pred.Sub(n.target)
+// Loss is the weighted mean squared error of a prediction [B, C, H, W], of all places alike.
+func (n Noisy) Loss(pred op.Tensor) op.Tensor { return n.mean(pred.Sub(n.target)) }
+
+// LossAt is the loss with weights of the places, [H, W] of mean 1.
+func (n Noisy) LossAt(s op.Scope, pred op.Tensor, weights []float32, h, w int) op.Tensor {
+	roots := make([]float32, len(weights))
+	for i, v := range weights {
+		roots[i] = float32(math.Sqrt(float64(v)))
+	}
+	return n.mean(pred.Sub(n.target).Mul(s.Const(roots, 1, 1, h, w)))
+}
+
+func (n Noisy) mean(d op.Tensor) op.Tensor {
 	return d.Mul(d).Mean(1, 2, 3).Mul(n.weight.Reshape(-1, 1, 1, 1)).Mean(0, 1, 2, 3)
 }

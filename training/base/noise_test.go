@@ -62,3 +62,24 @@ func TestNoisyBatch(t *testing.T) {
 		t.Errorf("losses %g and %g, want %g and 0", got, out["perfect"].F32[0], want)
 	}
 }
+
+// Levels that lean to the early steps of sampling still cover the schedule.
+func TestEarlyNoise(t *testing.T) {
+	const size = 1000
+	arch := Portraits(3514, 3513, 32)
+	noise := NewNoise(arch.Scheduler)
+	noise.Early = true
+	b := noise.Batch(size, arch.UNet)
+	r := rand.New(rand.NewPCG(1, 2))
+	var quarters [4]int
+	for i := range size {
+		b.Add(i, make([]float32, op.Size(b.dims[1:])), r)
+		quarters[int(b.timestep[i])/250]++
+	}
+	// level = 1 - u² exceeds a for u < √(1-a).
+	for i, want := range [4]float64{1 - math.Sqrt(0.75), math.Sqrt(0.75) - math.Sqrt(0.5), math.Sqrt(0.5) - 0.5, 0.5} {
+		if math.Abs(float64(quarters[i])/size-want) > 0.01 {
+			t.Errorf("%d of %d levels are in quarter %d, want %.0f", quarters[i], size, i, want*size)
+		}
+	}
+}

@@ -47,7 +47,7 @@ func (p *Pretraining) Export(run, dir string) error {
 	}
 	weights := map[string]op.Array{}
 	for name, a := range average {
-		if name = strings.TrimPrefix(name, "encoder/"); !strings.HasPrefix(name, traitsHead) {
+		if name = strings.TrimPrefix(name, component+"/"); !strings.HasPrefix(name, traitsHead) {
 			weights[name] = a
 		}
 	}

@@ -7,12 +7,12 @@ package pretrain
 import (
 	"context"
 	"image"
+	"math"
 	"math/rand/v2"
 
 	"likeness/encoder"
 	"likeness/models/backend/torch"
 	"likeness/models/clip"
-	"likeness/models/nn"
 	"likeness/models/op"
 	"likeness/models/pixels"
 	"likeness/models/tokenizer"
@@ -27,13 +27,10 @@ const (
 	word  = "me"
 	class = "face"
 
-	traitsHead = "traits_head" // beside the encoder's own weights, and not exported
-
 	// dropout is the share of samples without the word embeddings, and that without offsets: neither may lean on the other alone.
 	dropout = 0.1
-	// traitWeight is the weight of reading the person's traits, which the portraits' generator knows, from the encoder's summary by a
-	// layer that is thrown away: it teaches the trunk to see a face long before the denoiser's faint gradient would.
-	traitWeight = 0.5
+	// traitWeight is the weight of what the encoder must go on seeing, beside the denoiser's loss.
+	traitWeight = 0.05
 	// Penalties on the mean squares keep a concept near its class word and its coefficients bounded.
 	wordPenalty        = 1e-4
 	coefficientPenalty = 1e-5
@@ -48,7 +45,8 @@ type Pretraining struct {
 	Pool      latents.Config
 	Frozen    []*torch.Params // components unet and text_encoder
 	VAE       *torch.Params
-	SameImage bool // ablation: the condition is the target picture itself
+	SameImage bool                // ablation: the condition is the target picture itself
+	First     map[string]op.Array // weights to start from, as [TrainVision] leaves them; others start as they are initialised
 
 	noise *base.Noise
 	pool  *latents.Pool
@@ -57,6 +55,7 @@ type Pretraining struct {
 // Train runs the training in the folder cfg.Dir.
 func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.Config) error {
 	p.noise = base.NewNoise(p.Scheduler)
+	p.noise.Early = true
 	p.pool = latents.New(engine, p.VAE, p.Pool)
 	if err := p.pool.Fill(ctx); err != nil {
 		return err
@@ -65,7 +64,13 @@ func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.
 	return loop.Train(ctx, engine, cfg, loop.Task{
 		Model: p.loss(),
 		Init: func() (map[string]op.Array, error) {
-			return loop.Init(p.trained(), 3, ".conv2.weight", "/word_head.weight", ".basis")
+			weights, err := loop.Init(p.trained(), 3, ".conv2.weight", "/word_head.weight", ".basis")
+			for name := range weights {
+				if first, ok := p.First[name]; ok {
+					weights[name] = first
+				}
+			}
+			return weights, err
 		},
 		Frozen: p.Frozen,
 		Batch: func(r *rand.Rand, _ float64) (map[string]op.Array, error) {
@@ -78,15 +83,23 @@ func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.
 	})
 }
 
-// trained is the part of the loss that has the trained weights.
+// concept is what the encoder says, with the traits that it sees.
+type concept struct{ words, coefficients, traits op.Tensor }
+
+func (p *Pretraining) encode(s op.Scope) (c concept) {
+	size := p.Encoder.ImageSize
+	summary := encoder.Summary(s, p.Encoder, s.Input("photos", op.Float32, -1, -1, 3, size, size))
+	c.words, c.coefficients = encoder.Heads(s, p.Encoder, p.Layout, summary)
+	c.traits = readTraits(s, p.Encoder, summary)
+	return c
+}
+
+// trained has all trained weights. It returns the words [B, num_vectors, width] and packed offsets of persons.
 func (p *Pretraining) trained() op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
-		s = s.Component("encoder")
-		size := p.Encoder.ImageSize
-		summary := encoder.Summary(s, p.Encoder, s.Input("photos", op.Float32, -1, -1, 3, size, size))
-		words, coefficients := encoder.Heads(s, p.Encoder, p.Layout, summary)
-		return map[string]op.Tensor{"words": words, "coefficients": coefficients, "offsets": encoder.Offsets(s, p.Encoder, p.Layout, coefficients),
-			"traits": nn.Linear(s.At(traitsHead), summary, p.Encoder.HiddenSize, portraits.NumTraits, true)}
+		s = s.Component(component)
+		c := p.encode(s)
+		return map[string]op.Tensor{"words": c.words, "offsets": encoder.Offsets(s, p.Encoder, p.Layout, c.coefficients), "traits": c.traits}
 	}
 }
 
@@ -95,22 +108,37 @@ func (p *Pretraining) loss() op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
 		length := p.Text.MaxPositionEmbeddings
 		t := base.NoisyInputs(s, p.UNet)
-		concept := p.trained()(s)
-		words, coefficients := concept["words"], concept["coefficients"]
+		c := p.encode(s.Component(component))
 
 		slots := s.Input("slots", op.Float32, -1, length, p.Encoder.NumVectors) // one where a vector stands
-		text := clip.TextForward(s.Component("text_encoder"), p.Text, s.Input("input_ids", op.Int64, -1, length), slots.MatMul(words))
-		offsets := concept["offsets"].Mul(s.Input("keep_offsets", op.Float32, -1).Reshape(-1, 1, 1))
-		u := s.Component("unet").WithOffsets(p.Layout, offsets)
+		text := clip.TextForward(s.Component("text_encoder"), p.Text, s.Input("input_ids", op.Int64, -1, length), slots.MatMul(c.words))
+		kept := c.coefficients.Mul(s.Input("keep_offsets", op.Float32, -1).Reshape(-1, 1))
+		u := s.Component("unet").WithDeltas(encoder.Deltas(s.Component(component), p.Encoder, p.Layout, kept))
 		pred := unet.Forward(u, p.UNet, unet.Inputs{Sample: t.Sample, Timestep: t.Timestep, EncoderHiddenStates: text.Last})
 
-		diffusion := t.Loss(pred)
-		wordNorm, coefficientNorm := words.Mul(words).Mean(0, 1, 2).Reshape(1), coefficients.Mul(coefficients).Mean(0, 1).Reshape(1)
-		miss := concept["traits"].Sub(s.Input("traits", op.Float32, -1, portraits.NumTraits))
-		traits := miss.Mul(miss).Mean(0, 1).Reshape(1)
+		h, w := p.UNet.SampleSize[0], p.UNet.SampleSize[1]
+		diffusion := t.LossAt(s, pred, headWeights(h, w), h, w)
+		wordNorm, coefficientNorm := c.words.Mul(c.words).Mean(0, 1, 2).Reshape(1), c.coefficients.Mul(c.coefficients).Mean(0, 1).Reshape(1)
+		traits := unseen(s, c.traits)
 		loss := diffusion.Reshape(1).Add(traits.Scale(traitWeight)).Add(wordNorm.Scale(wordPenalty)).Add(coefficientNorm.Scale(coefficientPenalty))
 		return map[string]op.Tensor{"loss": loss, "diffusion": diffusion, "traits": traits, "word_norm": wordNorm, "coefficient_norm": coefficientNorm}
 	}
+}
+
+// headWeights are the weights of the places [h, w] in the loss, of mean 1. What is around a portrait's head is of the caption, and only noise
+// to what the encoder should learn.
+func headWeights(h, w int) []float32 {
+	const x, y, radius, around = 0.5, 0.46, 0.34, 0.25
+	weights, sum := make([]float32, h*w), float32(0)
+	for i := range weights {
+		dx, dy := (float64(i%w)+0.5)/float64(w)-x, (float64(i/w)+0.5)/float64(h)-y
+		weights[i] = around + (1-around)/float32(1+math.Exp((math.Hypot(dx, dy)-radius)/0.03))
+		sum += weights[i]
+	}
+	for i := range weights {
+		weights[i] *= float32(len(weights)) / sum
+	}
+	return weights
 }
 
 func (p *Pretraining) batch(photos *photos, size int, r *rand.Rand) (map[string]op.Array, error) {
@@ -119,11 +147,7 @@ func (p *Pretraining) batch(photos *photos, size int, r *rand.Rand) (map[string]
 	ids := make([]int64, 0, size*length)
 	slots := make([]float32, size*length*n)
 	keep, traits := make([]float32, size), make([]float32, 0, size*portraits.NumTraits)
-	count := 1
-	if r.IntN(4) == 0 {
-		count += r.IntN(encoder.MaxPhotos)
-	}
-	side := p.Encoder.ImageSize
+	count, side := photosOf(r), p.Encoder.ImageSize
 	planes := make([]float32, size*count*3*side*side)
 	for i := range size {
 		person := p.pool.Pick(r)
@@ -181,7 +205,7 @@ func (p *Pretraining) samples(engine *torch.Engine, average *torch.Params) (imag
 		}
 		shown = append(shown, img)
 	}
-	concept, err := engine.Run(p.trained(), map[string]op.Array{"photos": op.Floats(planes, rows, 1, 3, side, side)}, average)
+	made, err := engine.Run(p.trained(), map[string]op.Array{"photos": op.Floats(planes, rows, 1, 3, side, side)}, average)
 	if err != nil {
 		return nil, err
 	}
@@ -198,9 +222,9 @@ func (p *Pretraining) samples(engine *torch.Engine, average *torch.Params) (imag
 		ids = append(ids, e.IDs...)
 		width := p.Text.HiddenSize
 		for _, slot := range e.Slots {
-			copy(residual[(i*length+slot.Position)*width:][:width], concept["words"].F32[(row*n+slot.Vector)*width:])
+			copy(residual[(i*length+slot.Position)*width:][:width], made["words"].F32[(row*n+slot.Vector)*width:])
 		}
-		copy(offsets[(count+i)*p.Layout.Size():][:p.Layout.Size()], concept["offsets"].F32[row*p.Layout.Size():])
+		copy(offsets[(count+i)*p.Layout.Size():][:p.Layout.Size()], made["offsets"].F32[row*p.Layout.Size():])
 	}
 	return p.grid(engine, shown, columns, ids, residual, op.Floats(offsets, 2*count, 1, p.Layout.Size()))
 }

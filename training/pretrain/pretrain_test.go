@@ -36,7 +36,7 @@ func tiny(tok *tokenizer.Tokenizer) base.Architecture {
 
 func tinyEncoder(textWidth int) encoder.Config {
 	c := encoder.Default(textWidth)
-	c.BlockOutChannels, c.NormNumGroups, c.NumHeads, c.NumQueries, c.HiddenSize, c.NumCoefficients = []int{8, 8, 8, 16}, 4, 2, 4, 32, 3
+	c.BlockOutChannels, c.NormNumGroups, c.PlaceChannels, c.HiddenSize, c.NumCoefficients = []int{8, 8, 8, 16}, 4, 4, 32, 3
 	return c
 }
 
