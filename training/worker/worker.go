@@ -100,10 +100,11 @@ func (w *Worker) answer(ctx context.Context, r protocol.Request) error {
 	return w.say(protocol.Message{Job: r.Job, Done: done, Failed: failed})
 }
 
-// pulseTime is between two signs of life, and busy the part of it that a living worker computes at least.
+// pulseTime is between two signs of life, and busy the processor time that a working worker gets in it at least: more than one that waits
+// for itself uses up, and less than the share on a machine that does much else.
 const (
 	pulseTime = 5 * time.Second
-	busy      = 0.1
+	busy      = 20 * time.Millisecond
 )
 
 // pulse says that the worker is alive for as long as it uses the processor.
@@ -117,7 +118,7 @@ func (w *Worker) pulse(job string, finished <-chan struct{}) {
 		case <-ticker.C:
 		}
 		now := processorTime()
-		if (now - before).Seconds() >= busy*pulseTime.Seconds() {
+		if now-before >= busy {
 			w.say(protocol.Message{Job: job, Alive: true}) // what cannot be written now cannot be later, where it is noticed
 		}
 		before = now
