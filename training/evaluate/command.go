@@ -30,7 +30,7 @@ type Network func(name string, model op.Model, weights *checkpoint.Component) (p
 // Command is the command line's evaluate.
 type Command struct {
 	Model         string  `help:"Folder of the model to measure." default:"models/demo" type:"path"`
-	Persons       int     `help:"Test persons, which are also the gallery (0: 100, and 8 of them with --methods)." default:"0"`
+	Persons       int     `help:"Test persons, which are also the gallery (0: 100; with --methods 8, looked for among 100)." default:"0"`
 	Pictures      int     `help:"Pictures of each person in each row; with --methods contexts, of which each is drawn twice." default:"4"`
 	Steps         int     `help:"Denoising steps (0: the model's default)."`
 	GuidanceScale float64 `help:"Guidance (0: the model's default)."`
@@ -44,7 +44,7 @@ type Command struct {
 	JudgeBatch    int     `help:"Pictures a step of the judge's training, two of each person." default:"128"`
 	Threads       int     `help:"CPU threads." default:"2"`
 
-	Methods []string `help:"Compare ways to make a concept of photos instead: all, or some by name; see below." placeholder:"all|NAME,..."`
+	Methods []string `help:"Compare ways to make a concept of photos instead: all, or some by name; see below." placeholder:"all|NAME"`
 	Photos  int      `help:"With --methods: photos of each person." default:"1"`
 	Run_    string   `name:"run" help:"With --methods: folder of concepts, pictures, figures, plot and contact sheets." default:"runs/methods" type:"path"`
 }
@@ -57,7 +57,7 @@ func (Command) Help() string {
 	for _, m := range tune.Methods {
 		fmt.Fprintf(&b, "  %-18s %s\n", m.Name, m.Help)
 	}
-	fmt.Fprintf(&b, "\nquick is measured with %v steps, others with as many as training tune takes.\n", quickSteps)
+	fmt.Fprintf(&b, "\nquick is measured with %s steps, others with as many as training tune takes.\n", strings.Trim(fmt.Sprint(quickSteps), "[]"))
 	b.WriteString(`
 It writes comparison.json, comparison.svg and .png (identity against editability, time as colour) and sheets/*.png into the folder of --run.
 Ctrl-C leaves the figures of the persons that are done; the same command then goes on.

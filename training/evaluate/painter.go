@@ -89,6 +89,9 @@ func (m *model) subject(c *concept.Concept) (pipeline.Subject, error) {
 	if len(c.Offsets)+len(c.Coefficients) == 0 {
 		return s, nil
 	}
+	if m.encoder == nil {
+		return s, errors.New("its offsets need an encoder, which the model folder has none of")
+	}
 	var err error
 	s.Layout = m.encoder.Layout()
 	s.Offsets, err = m.encoder.Expand(c)
