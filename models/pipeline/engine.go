@@ -34,6 +34,7 @@ type Engine struct {
 	cfg      EngineConfig
 	texts    *cache // text states of prompts
 	given    *cache // of given pictures: mean and deviation of their latents
+	canvases canvases
 	queue    *queue
 	slots    chan struct{} // one taken by each unfinished picture
 	decoding chan struct{} // taken by the one decoding now
@@ -91,7 +92,9 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 	if err != nil {
 		return nil, err
 	}
-	given, err := e.encodeImage(ctx, r)
+	shared, done := e.canvases.use(r)
+	defer done()
+	given, err := e.encodeImage(ctx, r, shared)
 	if err != nil {
 		return nil, err
 	}

@@ -137,20 +137,17 @@ func resize(img image.Image, width, height int) *image.RGBA {
 }
 
 // encodeImage makes what the sample of a completed request starts from; nil: noise alone.
-func (e *Engine) encodeImage(ctx context.Context, r Request) (*original, error) {
+func (e *Engine) encodeImage(ctx context.Context, r Request, shared *canvas) (*original, error) {
 	m := e.model
 	if r.Image == nil && !m.inpaints() {
 		return nil, nil
 	}
 	o := &original{}
-	if r.Mask != nil {
-		o.mask = readMask(r.Mask, r.Width, r.Height)
-		if !opaque(r.Image) { // there is nothing to keep
-			for i, empty := range readMask(r.Image, r.Width, r.Height) {
-				o.mask[i] = o.mask[i] || empty
-			}
-		}
-	} else if m.inpaints() {
+	if r.Image != nil {
+		shared.read(r)
+		o.picture, o.mask = shared.picture, shared.mask
+	}
+	if o.mask == nil && m.inpaints() {
 		o.mask = make([]bool, r.Width*r.Height)
 		for i := range o.mask {
 			o.mask[i] = true
@@ -165,7 +162,6 @@ func (e *Engine) encodeImage(ctx context.Context, r Request) (*original, error) 
 	planes := make([]float32, 3*r.Width*r.Height)
 	var err error
 	if r.Image != nil {
-		o.picture = resize(r.Image, r.Width, r.Height)
 		pixels.Planes(planes, o.picture)
 		if o.image, err = e.encode(ctx, planes, r.Width, r.Height); err != nil {
 			return nil, err

@@ -18,8 +18,14 @@ import (
 	"likeness/server/store"
 )
 
+// errNoExchange is the answer of a server that reads and writes photos and concepts alone.
+var errNoExchange = &problem{http.StatusNotImplemented, "no_exchange", "file", "this server reads and writes no files of other programs"}
+
 // importFile makes a concept of an uploaded file. The same file under the same word, class and model gives the stored concept back.
 func (s *Server) importFile(c echo.Context, u *upload) error {
+	if s.Exchange == nil {
+		return errNoExchange
+	}
 	ctx := c.Request().Context()
 	sum := sha256.Sum256(u.file)
 	hash := "file:" + hex.EncodeToString(sum[:])
@@ -85,6 +91,9 @@ func (s *Server) conceptFile(c echo.Context) error {
 	case "":
 		file, err = stored.Marshal()
 	case string(exchange.Kohya), string(exchange.Diffusers), string(exchange.Embedding):
+		if s.Exchange == nil {
+			return errNoExchange
+		}
 		name += "-" + format
 		if file, err = s.Exchange.Export(stored, format); err != nil {
 			err = fileProblem(err)

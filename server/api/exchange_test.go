@@ -122,6 +122,9 @@ func TestFilesThatAreRefused(t *testing.T) {
 	if page, err := w.Store.List(t.Context(), 10, ""); err != nil || len(page.Concepts) != 0 {
 		t.Error(page, err)
 	}
+	bare := newWorld(t)
+	bare.want(bare.upload(part{"file", "a LoRA"}), 501, "no_exchange")
+	bare.want(bare.get(bare.concept("me", red).FileURL+"?format=kohya"), 501, "no_exchange")
 	if err := fileProblem(errors.New("x")); err.Error() != "x" {
 		t.Error(err)
 	}

@@ -71,7 +71,7 @@ type Config struct {
 	Photos    PhotoReader
 	Encoder   ConceptEncoder
 	Generator Generator
-	Exchange  Exchange
+	Exchange  Exchange // nil: neither files nor other formats
 	Model     Model
 	Page      http.Handler                    // everything outside the API's paths; nil: nothing
 	Jobs      *jobs.Queue                     // nil: concepts cannot be tuned
