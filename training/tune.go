@@ -18,7 +18,7 @@ import (
 )
 
 type tuneCommand struct {
-	Method string `help:"How to learn: quick, lora or textual-inversion; see below." default:"quick" placeholder:"NAME"`
+	Method string `help:"How to learn; see below." default:"quick" placeholder:"NAME"`
 	Photos string `required:"" help:"A photo, or a folder of 1 to 20 photos of one person." placeholder:"DIR"`
 	Out    string `short:"o" help:"The concept file. An earlier one is replaced at the end, as a whole." default:"concept.safetensors" placeholder:"FILE"`
 	Model  string `help:"Model folder." default:"models/demo" type:"existingdir"`
@@ -31,10 +31,10 @@ type tuneCommand struct {
 	Accumulate int     `help:"Batches in a step: a larger batch in the same memory." default:"1"`
 	Seed       uint64  `help:"Of noise and variants. One seed twice is one concept." default:"1"`
 
-	Rank    int      `help:"Rank of the layers' changes: lora's, and of quick those beside the prediction (0: the method's)."`
+	Rank    int      `help:"Rank of the layers' changes: lora's, of quick those beside the prediction, and what custom-diffusion and dreambooth are kept as (0: the method's)."`
 	Alpha   float64  `help:"LoRA's alpha: the changes count alpha/rank times (0: once)."`
 	Targets []string `help:"Layers of the UNet that lora changes, by the ends of their paths, as attn2.to_k,attn2.to_v (default: the encoder's, or all of attention)." placeholder:"NAME,..."`
-	Vectors int      `help:"Vectors of the word: textual-inversion's (1), or of lora's (none)."`
+	Vectors int      `help:"Vectors of the word (0: the method's; lora has none by default)."`
 	Init    string   `help:"The noun that a word starts as (default: the class)." placeholder:"NOUN"`
 
 	Caption  []string `help:"What the photos show, with {} for the subject, as \"a photo of {}\". Once for each wording." placeholder:"TEXT" sep:"none"`
@@ -52,7 +52,7 @@ func (tuneCommand) Help() string {
 	b.WriteString("Methods:\n\n")
 	for _, m := range tune.Methods {
 		d := m.Defaults
-		fmt.Fprintf(&b, "  %-18s %s (%d steps of %d, learning rate %g)\n", m.Name, m.Help, d.Steps, d.Batch, d.LR)
+		fmt.Fprintf(&b, "  %-17s  %s (%d steps of %d, learning rate %g)\n", m.Name, m.Help, d.Steps, d.Batch, d.LR)
 	}
 	b.WriteString(`
 All of them keep the step that is best on noise they never train on. Ctrl-C writes the best so far; the same command then goes on.
@@ -103,6 +103,9 @@ func (c *tuneCommand) Run(ctx context.Context) error {
 	}
 	fmt.Fprintf(os.Stderr, "%s: <%s> of step %d, loss on held-out noise %.4f (%.4f before the first step), %d steps in %s\n",
 		c.Out, result.Concept.Word, result.Best, result.Last, result.First, result.Steps, result.Elapsed.Round(10*time.Millisecond))
+	if result.Lost > 0 {
+		fmt.Fprintf(os.Stderr, "a concept of rank %d holds the learned weights but for %.1f %% of their change\n", result.Rank, 100*result.Lost)
+	}
 	if result.Interrupted {
 		fmt.Fprintln(os.Stderr, "interrupted: the same command goes on")
 	}

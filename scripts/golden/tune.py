@@ -26,7 +26,10 @@ CASES = {
     "lora": dict(cls="face", init="face", vectors=0, rank=3, alpha=2.0, lr=5e-3, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon"),
     "textual-inversion": dict(cls="face", init="cat", vectors=2, rank=0, alpha=0.0, lr=0.0, word_lr=2e-2, decay=0.0, pull=0.0, batch=3, accumulate=1, prediction="epsilon"),
     "quick": dict(cls="cat", init="cat", vectors=2, rank=6, alpha=6.0, lr=2e-3, word_lr=2e-3, decay=0.0, pull=10.0, batch=2, accumulate=2, prediction="v_prediction"),
+    "custom-diffusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=1e-3, word_lr=1e-2, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[".attn2.to_k.weight", ".attn2.to_v.weight"], prior=2),
+    "dreambooth": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=2e-4, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[""], prior=2),
 }
+KEPT = ("mid_block.attentions", "conv_in", "attn2")  # of dreambooth's weights: the files stay small
 
 
 def token_table(text):
@@ -44,6 +47,8 @@ class Word:
         start = row(case["init"]).repeat(n, 1)
         if case["pull"]:
             start = start + 0.1 * torch.randn(start.shape, generator=generator) * start.std()
+        if n == 2 and case.get("prior"):
+            start[0] = torch.randn(start[0].shape, generator=generator)  # a rare word before its noun
         self.rows = torch.nn.Parameter(start.clone())
         self.longest = table.weight.norm(dim=1).max().item()
         old = table.forward
@@ -95,22 +100,32 @@ def run(name, case):
     schedule = DDIMScheduler.from_pretrained(FOLDER / "scheduler", prediction_type=case["prediction"], rescale_betas_zero_snr=zero)
     word, halves = Word(case, text, tokenizer, g), adapter(case, unet, g)
     plain, ids, slots = word.ids(case, tokenizer)
+    klass = tokenizer(CAPTION.format(case["cls"]), padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
 
-    rows = case["batch"] * case["accumulate"]
+    prior = case.get("prior", 0)
+    rows = case["batch"] * case["accumulate"] * (2 if prior else 1)
     latents, masks = torch.randn(3, 4, 8, 8, generator=g), torch.rand(3, 8, 8, generator=g) + 0.2
     masks /= masks.mean((1, 2), keepdim=True)
     noise = torch.randn(STEPS, rows, 4, 8, 8, generator=g)
     timesteps = torch.randint(0, 1000, (STEPS, rows), generator=g)
     timesteps[0, -1] = 999
 
-    numbers = dict(halves)
-    if case["vectors"]:
+    priors = torch.randn(prior, 4, 8, 8, generator=g)
+    weights = {"unet/" + k: p.requires_grad_() for k, p in unet.named_parameters() if k.endswith(tuple(case.get("weights", ())))}
+    numbers = halves | weights
+    if case["word_lr"]:
         numbers["words/vectors"] = word.rows
     start = {k: p.detach().clone() for k, p in numbers.items()}
     total = sum(p.numel() for p in numbers.values())
-    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers")]
-    rates = [case["word_lr"], case["lr"]]
-    optimizers = [torch.optim.AdamW(ps, lr=1, betas=(0.9, 0.999), eps=1e-8, weight_decay=case["decay"]) if ps else None for ps in groups]
+    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "unet")]
+    rates = [case["word_lr"], case["lr"], case["lr"]]
+
+    def adam(ps):  # words, biases and norms do not decay
+        decays = lambda p: p.dim() > 1 and p is not word.rows
+        parts = [{"params": [p for p in ps if decays(p)], "weight_decay": case["decay"]}, {"params": [p for p in ps if not decays(p)], "weight_decay": 0}]
+        return torch.optim.AdamW(parts, lr=1, betas=(0.9, 0.999), eps=1e-8)
+
+    optimizers = [adam(ps) if ps else None for ps in groups]
 
     def loss_of(step, k):
         at = slice(k * case["batch"], (k + 1) * case["batch"])
@@ -125,6 +140,11 @@ def run(name, case):
         states = text(ids.expand(len(t), -1)).last_hidden_state
         miss = (unet(noisy, t, states).sample - target).square() * masks[pick][:, None]
         loss = (miss.mean((1, 2, 3)) * weight).mean()
+        if prior:  # as in train_dreambooth.py: the loss of the class's pictures is added
+            at = torch.arange(case["batch"], rows)
+            own, e, t = priors[at % prior], noise[step, at], timesteps[step, at]
+            states = text(klass.expand(len(t), -1)).last_hidden_state
+            loss = loss + torch.nn.functional.mse_loss(unet(schedule.add_noise(own, e, t), t, states).sample, e)
         if case["pull"]:
             loss = loss + case["pull"] * sum((p - start[key]).square().sum() for key, p in numbers.items()) / total
         return loss / case["accumulate"]
@@ -134,9 +154,13 @@ def run(name, case):
 
     out, losses = {"latents": latents, "masks": masks, "noise": noise, "timesteps": timesteps.float(), "input_ids": plain[0].float()}, []
     if case["vectors"]:
-        out["slots"] = slots
+        out["slots"], out["start:words/vectors"] = slots, (word.rows - word.noun).detach()
+    if prior:
+        out["priors"] = priors
     for key, p in start.items():
-        out["start:" + key] = ours(key, vectors(p) if key == "words/vectors" else p)
+        if key not in weights and key != "words/vectors":
+            out["start:" + key] = ours(key, p)
+    kept = [key for key in numbers if key not in weights or any(k in key for k in KEPT)]
     for step in range(STEPS):
         unet.zero_grad(), setattr(word.rows, "grad", None)
         value = 0.0
@@ -146,21 +170,22 @@ def run(name, case):
             value += loss.item()
         losses.append(value)
         if step == 0:
-            out |= {"grad:" + key: ours(key, p.grad) for key, p in numbers.items()}
+            out |= {"grad:" + key: ours(key, numbers[key].grad) for key in kept}
         left = 0.1 + 0.9 * (1 + math.cos(math.pi * step / STEPS)) / 2
         for ps, rate, optimizer in zip(groups, rates, optimizers):
             if optimizer:
                 torch.nn.utils.clip_grad_norm_(ps, CLIP)
-                optimizer.param_groups[0]["lr"] = rate * left
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * left
                 optimizer.step()
         if name == "textual-inversion":
             word.shorten()
-    for key, p in numbers.items():
-        out["end:" + key] = ours(key, vectors(p) if key == "words/vectors" else p)
+    for key in kept:
+        out["end:" + key] = ours(key, vectors(numbers[key]) if key == "words/vectors" else numbers[key])
     out["loss"] = torch.tensor(losses, dtype=torch.float64)
     print(name, [round(v, 4) for v in losses], "longest", round(word.longest, 3), word.rows.norm(dim=1).tolist())
     DATA.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in out.items()}, DATA / f"{name}.safetensors", {"case": json.dumps(case | {"caption": CAPTION})})
+    save_file({k: v.contiguous() for k, v in out.items()}, DATA / f"{name}.safetensors", {"case": json.dumps({k: v for k, v in case.items() if k != "weights"} | {"caption": CAPTION})})
 
 
 if __name__ == "__main__":

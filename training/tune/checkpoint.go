@@ -69,6 +69,9 @@ func (r *run) save() error {
 	numbers, err := r.numbers()
 	errs := []error{put(partNumbers, numbers, err), put(partBest, r.best, nil)}
 	for part, g := range r.groups {
+		if g.adam == nil {
+			continue
+		}
 		state, err := g.adam.Arrays()
 		errs = append(errs, put(partAdam+part+":", state, err))
 	}
@@ -125,7 +128,9 @@ func (r *run) resume() error {
 	for name, g := range r.groups {
 		own := maps.Clone(numbers)
 		maps.DeleteFunc(own, func(n string, _ op.Array) bool { return !strings.HasPrefix(n, name+"/") })
-		errs = append(errs, g.params.Set(own), g.adam.Set(part(partAdam+name+":")))
+		if errs = append(errs, g.params.Set(own)); g.adam != nil {
+			errs = append(errs, g.adam.Set(part(partAdam+name+":")))
+		}
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%s: %w", path, err)

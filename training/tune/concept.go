@@ -15,11 +15,14 @@ import (
 // maxNotes is how many different remarks on photos a concept keeps.
 const maxNotes = 8
 
-// concept makes what was learned a concept.
-func (t *task) concept(numbers map[string]op.Array) (*concept.Concept, error) {
-	vectors, layers := t.learner.learned(numbers)
+// concept makes what was learned a concept; lost is the part of weights' changes that it does not hold.
+func (t *task) concept(numbers map[string]op.Array) (c *concept.Concept, lost float64, err error) {
+	vectors, layers, lost, err := t.learner.learned(numbers)
+	if err != nil {
+		return nil, 0, err
+	}
 	var pictures []*encoder.Photo
-	c := &concept.Concept{Word: t.cfg.Word, Class: t.cfg.Class, Method: t.cfg.Method, BaseModel: t.base.fingerprint, Created: time.Now().UTC(),
+	c = &concept.Concept{Word: t.cfg.Word, Class: t.cfg.Class, Method: t.cfg.Method, BaseModel: t.base.fingerprint, Created: time.Now().UTC(),
 		Photos: len(t.photos)}
 	for _, p := range t.photos {
 		pictures = append(pictures, p.Picture)
@@ -39,5 +42,5 @@ func (t *task) concept(numbers map[string]op.Array) (*concept.Concept, error) {
 	if t.base.encoder != nil {
 		c.Encoder = t.base.encoder.Version()
 	}
-	return c, c.Validate()
+	return c, lost, c.Validate()
 }

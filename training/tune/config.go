@@ -53,6 +53,8 @@ type Result struct {
 	Best        int     // the step it is of: the one with the lowest loss on held-out noise
 	Steps       int     // that were taken
 	First, Last float64 // the loss on held-out noise before the first step and at the best
+	Rank        int     // of the changes of layers, where the method has such
+	Lost        float64 // part of weights' changes that the concept, of low rank, does not hold; 0 where the method moves none
 	Elapsed     time.Duration
 	Interrupted bool // before the last step; the run can be resumed
 }

@@ -18,9 +18,12 @@ type learner struct {
 	vectors  []float32                // [n, text width], differences to the class noun; nil: the subject is the noun itself
 	layers   map[string]concept.Delta // changes of the UNet's layers
 	gain     float64                  // what the layers' changes are multiplied with: alpha/rank
+	weights  map[string]op.Array      // the UNet's own, by name; what is learned of them becomes changes of layers
+	rank     int                      // of these changes
+	prior    int                      // pictures of the class to learn beside the photos
 	rate     float64                  // learning rate of the layers
 	wordRate float64                  // and of the vectors
-	decay    float64                  // of the weights, as AdamW has it
+	decay    float64                  // of layers and weights, as AdamW has it
 	pull     float64                  // weight of the mean squared distance from the first values
 
 	everywhere bool // layers are changed for the negative prompt too
@@ -67,12 +70,18 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 		all[layersPart+"/"+path+".down"] = op.Floats(d.Down, d.Rank, d.In)
 		all[layersPart+"/"+path+".up"] = op.Floats(d.Up, d.Rank, d.Out)
 	}
+	for name, a := range l.weights {
+		all[weightsPart+"/"+name] = a
+	}
 	return all
 }
 
-// learned puts numbers in the place of the first values; the gain is in the layers' up halves then.
-func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layers map[string]concept.Delta) {
-	layers = map[string]concept.Delta{}
+// learned puts numbers in the place of the first values; the gain is in the layers' up halves then. lost is the part of weights' changes
+// that layers do not hold.
+func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layers map[string]concept.Delta, lost float64, err error) {
+	if layers, lost, err = l.extracted(numbers); err != nil {
+		return nil, nil, 0, err
+	}
 	for path, d := range l.layers {
 		d.Down = numbers[layersPart+"/"+path+".down"].F32
 		d.Up = slices.Clone(numbers[layersPart+"/"+path+".up"].F32)
@@ -81,7 +90,7 @@ func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layer
 		}
 		layers[path] = d
 	}
-	return numbers[vectorsName].F32, layers
+	return numbers[vectorsName].F32, layers, lost, nil
 }
 
 // deltas are the layers' changes in a graph.

@@ -22,7 +22,7 @@ type Method struct {
 }
 
 // Methods are all there are.
-var Methods = []Method{quick, lora, textualInversion}
+var Methods = []Method{quick, lora, textualInversion, customDiffusion, dreamBooth}
 
 // find returns a method by its name.
 func find(name string) (Method, error) {

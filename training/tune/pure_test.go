@@ -102,6 +102,43 @@ func TestNoiseComesBack(t *testing.T) {
 	}
 }
 
+// A change of the rank is kept whole; of one above it, what is left out is what is said.
+func TestExtract(t *testing.T) {
+	const out, in = 5, 7
+	r := rand.New(rand.NewPCG(5, 6))
+	change := make([]float32, out*in)
+	for range 3 {
+		u, v := make([]float64, out), make([]float64, in)
+		for i := range u {
+			u[i] = r.NormFloat64()
+		}
+		for i := range v {
+			v[i] = r.NormFloat64()
+		}
+		for i := range change {
+			change[i] += float32(u[i/in] * v[i%in])
+		}
+	}
+	before := math.Inf(1)
+	for rank := 1; rank <= 6; rank++ {
+		d, left, err := extract(change, out, in, rank)
+		if err != nil || d.Rank != min(rank, out) || d.In != in || d.Out != out {
+			t.Fatal(d.Rank, err)
+		}
+		miss := 0.0
+		for i, want := range change {
+			for k := range d.Rank {
+				want -= d.Up[k*out+i/in] * d.Down[k*in+i%in]
+			}
+			miss += float64(want) * float64(want)
+		}
+		if math.Abs(miss-left) > 1e-4 || miss > before || rank >= 3 && miss > 1e-8 || rank < 3 && miss < 1e-2 {
+			t.Errorf("rank %d: %g is left out, %g it says", rank, miss, left)
+		}
+		before = miss + 1e-6
+	}
+}
+
 func TestCaptions(t *testing.T) {
 	tok, err := tokenizer.Open("../../models/demo/tokenizer")
 	if err != nil {

@@ -49,7 +49,7 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 // group is a part of what is learned, with an optimizer of its own.
 type group struct {
 	params *torch.Params
-	adam   *torch.AdamW
+	adam   *torch.AdamW // nil: it does not move
 	rate   float64
 }
 
@@ -75,18 +75,25 @@ func newRun(t *task, patience int) (*run, error) {
 	r := &run{task: t, engine: t.base.engine, groups: map[string]group{}, patience: patience, bestLoss: math.Inf(1)}
 	numbers := t.learner.numbers(t.base.Text.HiddenSize)
 	var err error
-	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate} {
+	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate, weightsPart: t.learner.rate} {
 		own := maps.Clone(numbers)
 		maps.DeleteFunc(own, func(name string, _ op.Array) bool { return !strings.HasPrefix(name, part+"/") })
 		if len(own) == 0 {
 			continue
 		}
 		g := group{rate: rate}
-		if g.params, err = r.engine.NewParams(own, true); err != nil {
+		if g.params, err = r.engine.NewParams(own, rate > 0); err != nil {
 			return nil, errors.Join(err, r.close())
 		}
 		r.groups[part] = g
-		if g.adam, err = r.engine.NewAdamW(g.params, torch.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: t.learner.decay}); err != nil {
+		if rate == 0 {
+			continue
+		}
+		adam := torch.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: t.learner.decay}
+		if part == wordsPart {
+			adam.WeightDecay = 0
+		}
+		if g.adam, err = r.engine.NewAdamW(g.params, adam); err != nil {
 			return nil, errors.Join(err, r.close())
 		}
 		r.groups[part] = g
@@ -113,16 +120,16 @@ func (r *run) close() error {
 	return nil
 }
 
-// weights are all that the loss reads.
+// weights are all that the loss reads, what is learned before what is frozen under the same name.
 func (r *run) weights() []*torch.Params {
-	all := append([]*torch.Params(nil), r.base.UNetAndText...)
+	var all []*torch.Params
 	for _, g := range r.groups {
 		all = append(all, g.params)
 	}
 	if r.start != nil {
 		all = append(all, r.start)
 	}
-	return all
+	return append(all, r.base.UNetAndText...)
 }
 
 // numbers reads what is learned.
@@ -148,11 +155,11 @@ func (r *run) result(ctx context.Context, report func(Event)) (*Result, error) {
 	if r.best == nil {
 		return nil, err
 	}
-	c, problem := r.concept(r.best)
+	c, lost, problem := r.concept(r.best)
 	if problem != nil {
 		return nil, errors.Join(err, problem)
 	}
-	return &Result{Concept: c, Best: r.bestStep, Steps: r.step, First: r.first, Last: r.bestLoss, Elapsed: r.elapsed,
+	return &Result{Concept: c, Best: r.bestStep, Steps: r.step, First: r.first, Last: r.bestLoss, Rank: r.cfg.Rank, Lost: lost, Elapsed: r.elapsed,
 		Interrupted: ctx.Err() != nil && !r.over()}, err
 }
 
@@ -254,6 +261,9 @@ func (r *run) learn(inputs map[string]op.Array) (loss float64, err error) {
 // move takes the step.
 func (r *run) move() error {
 	for part, g := range r.groups {
+		if g.adam == nil {
+			continue
+		}
 		norm, err := g.adam.Step(g.rate*r.decayed(), clipNorm)
 		if math.IsNaN(norm) || math.IsInf(norm, 0) {
 			return &DivergedError{r.step + 1, norm}

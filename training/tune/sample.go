@@ -39,13 +39,17 @@ func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 			"encoder_hidden_states": op.Floats(text.F32[i*width:(i+1)*width], 1, text.Dims[1], text.Dims[2])}
 	}
 	predict := func(inputs map[string]op.Array, tuned bool) (op.Array, error) {
+		weights := r.base.UNetAndText
+		if tuned {
+			weights = r.weights()
+		}
 		out, err := r.engine.Run(func(s op.Scope) map[string]op.Tensor {
 			u := s.Component("unet")
 			if tuned {
 				u = u.WithDeltas(r.learner.deltas(s))
 			}
 			return unet.New(r.base.UNet, nil)(u)
-		}, inputs, r.weights()...)
+		}, inputs, weights...)
 		return out["noise_pred"], err
 	}
 	return s.Pictures(text, func(inputs map[string]op.Array) (op.Array, error) {

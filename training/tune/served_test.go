@@ -23,7 +23,7 @@ func TestServedPictures(t *testing.T) {
 	dir := withEncoder(t)
 	b := openBase(t, newEngine(t), dir)
 	photos := readPhotos(t, b, 1)
-	for _, method := range everyMethod {
+	for _, method := range []string{"quick", "lora", "textual-inversion", "custom-diffusion"} {
 		t.Run(method, func(t *testing.T) {
 			m, err := find(method)
 			if err != nil {
@@ -31,6 +31,9 @@ func TestServedPictures(t *testing.T) {
 			}
 			cfg := m.complete(config(method))
 			cfg.LR = 0.05
+			if m.Name == customDiffusion.Name {
+				cfg.Rank = 16 // of the whole layers: nothing is lost
+			}
 			work := &task{base: b, cfg: cfg, photos: photos}
 			if work.learner, err = m.start(t.Context(), b, cfg, photos); err != nil {
 				t.Fatal(err)
@@ -58,7 +61,7 @@ func TestServedPictures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, err := r.concept(numbers)
+			c, _, err := r.concept(numbers)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -27,6 +27,8 @@ type task struct {
 	plain    []example // the photos as they are
 	varied   []example // and these with their variants
 	captions []caption
+	priors   []example  // pictures of the class
+	class    caption    // and theirs
 	states   []op.Array // [1, L, D] of each caption, where no word is learned
 }
 
@@ -47,7 +49,10 @@ func (t *task) prepare() error {
 		}
 		t.plain, t.varied = append(t.plain, examples[0]), append(t.varied, examples...)
 	}
-	return t.encodeCaptions()
+	if err := t.encodeCaptions(); err != nil {
+		return err
+	}
+	return t.imagine()
 }
 
 // encodeCaptions also encodes their states where no word is learned.
@@ -134,25 +139,38 @@ func (t *task) loss(accumulate int) op.Model {
 	}
 }
 
-// batch draws rows examples with noise of levels that are spread evenly over the schedule: the rows are those from first on of all.
+// batch draws rows examples with noise of levels that are spread evenly over the schedule: the rows are those from first on of all. With
+// every one comes a picture of the class, where there are any, and both losses are added.
 func (t *task) batch(examples []example, r *rand.Rand, rows, first, all int) map[string]op.Array {
 	u := t.base.UNet
-	b := newBatch(t.base.Scheduler, []int{rows, u.InChannels, u.SampleSize[0], u.SampleSize[1]})
+	count := rows
+	if t.priors != nil {
+		count = 2 * rows
+	}
+	b := newBatch(t.base.Scheduler, []int{count, u.InChannels, u.SampleSize[0], u.SampleSize[1]})
 	noise := make([]float32, op.Size(b.dims[1:]))
-	picks := make([]int, rows)
-	for i := range rows {
-		e := examples[r.IntN(len(examples))]
+	picks := make([]int, count)
+	for i := range count {
+		of := examples
 		picks[i] = r.IntN(len(t.captions))
-		level := int((float64(first+i) + r.Float64()) / float64(all) * float64(t.base.Scheduler.NumTrainTimesteps))
+		if i >= rows {
+			of, picks[i] = t.priors, ofClass
+		}
+		e := of[r.IntN(len(of))]
+		level := int((float64(first+i%rows) + r.Float64()) / float64(all) * float64(t.base.Scheduler.NumTrainTimesteps))
 		for j := range noise {
 			noise[j] = float32(r.NormFloat64())
 		}
 		b.put(i, e.latent, noise, e.mask, level)
+		b.weight[i] *= float32(count) / float32(rows)
 	}
 	inputs := b.inputs()
 	t.caption(inputs, picks)
 	return inputs
 }
+
+// ofClass is the pick of the class's caption.
+const ofClass = -1
 
 // caption adds the captions' inputs.
 func (t *task) caption(inputs map[string]op.Array, picks []int) {
@@ -168,7 +186,11 @@ func (t *task) caption(inputs map[string]op.Array, picks []int) {
 	var ids []int64
 	var slots []float32
 	for _, pick := range picks {
-		ids, slots = append(ids, t.captions[pick].ids...), append(slots, t.captions[pick].slots...)
+		c := t.class
+		if pick != ofClass {
+			c = t.captions[pick]
+		}
+		ids, slots = append(ids, c.ids...), append(slots, c.slots...)
 	}
 	inputs["input_ids"], inputs["slots"] = op.Ints(ids, rows, length), op.Floats(slots, rows, length, t.vectors())
 }

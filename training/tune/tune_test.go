@@ -36,7 +36,7 @@ func withEncoder(t *testing.T) string {
 		t.Fatal(err)
 	}
 	cfg := encoder.Default(16)
-	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups = 32, 4, []int{8, 8}, 4
+	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups, cfg.NumHeads = 32, 4, []int{8, 8}, 4, 2
 	cfg.HiddenSize, cfg.Rank, cfg.NumCoefficients = 16, 2, 3
 	folder, err := checkpoint.OpenComponent(filepath.Join(dir, checkpoint.UNet))
 	if err != nil {
@@ -109,7 +109,7 @@ func config(method string) Config {
 		Rank: 3, Seed: 7, Captions: []string{"a photo of {}", "a drawing of {}"}}
 }
 
-var everyMethod = []string{"quick", "lora", "textual-inversion"}
+var everyMethod = []string{"quick", "lora", "textual-inversion", "custom-diffusion", "dreambooth"}
 
 func tune(t *testing.T, b *Base, photos []Photo, cfg Config) *Result {
 	t.Helper()

@@ -1,0 +1,175 @@
+//go:build torch
+
+package tune
+
+import (
+	"context"
+	"fmt"
+	"image"
+	"image/draw"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+
+	"likeness/encoder/concept"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+	"likeness/models/pixels"
+	"likeness/models/unet"
+	"likeness/training/base"
+)
+
+// weightsPart are weights of the UNet itself, under the component's name: they are found before the frozen ones.
+const weightsPart = checkpoint.UNet
+
+// customDiffusion learns keys and values of cross-attention, and a word (Kumari et al. 2023).
+var customDiffusion = Method{
+	Name:     "custom-diffusion",
+	Help:     "learns a word and all keys and values of cross-attention, beside pictures of the class; kept as changes of the rank",
+	Defaults: Config{Steps: 250, LR: 1e-5, Batch: 2, Rank: 16, Vectors: 1},
+	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
+		weights, err := b.weightsOf(func(name string) bool {
+			return strings.HasSuffix(name, ".attn2.to_k.weight") || strings.HasSuffix(name, ".attn2.to_v.weight")
+		})
+		if err != nil {
+			return nil, err
+		}
+		vectors, err := b.wordsOf(cfg)
+		return &learner{vectors: vectors, weights: weights, rank: cfg.Rank, rate: cfg.LR, wordRate: cfg.LR * 10, decay: 0.01, prior: priorPictures}, err
+	},
+}
+
+// dreamBooth learns all weights of the UNet (Ruiz et al. 2023). The subject is a rare word before its class noun: two vectors, the first
+// of a random direction, the second the noun itself; neither is learned.
+var dreamBooth = Method{
+	Name:     "dreambooth",
+	Help:     "learns all weights of the UNet, beside pictures of the class; kept as changes of the rank of the layers that a concept can hold",
+	Defaults: Config{Steps: 400, LR: 5e-6, Batch: 1, Rank: 32, Vectors: 2},
+	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
+		weights, err := b.weightsOf(func(string) bool { return true })
+		if err != nil {
+			return nil, err
+		}
+		nouns, _, err := b.nouns(cfg.Word, cfg.Class, 2)
+		if err != nil {
+			return nil, err
+		}
+		return &learner{vectors: rareWord(nouns, cfg.Seed), weights: weights, rank: cfg.Rank, rate: cfg.LR, decay: 0.01, prior: priorPictures}, nil
+	},
+}
+
+// priorPictures is the number of pictures of the class that the model draws itself, to keep what it knows of the class (DreamBooth's prior
+// preservation, with weight one).
+const priorPictures = 8
+
+// rareWord are the vectors of a word that the model has never seen, of the noun's length, and of the noun itself.
+func rareWord(nouns []float32, seed uint64) []float32 {
+	r := rand.New(rand.NewPCG(seed, 0x72617265))
+	width := len(nouns) / 2
+	vectors := make([]float32, len(nouns))
+	var noun, word float64
+	for i := range width {
+		vectors[i] = float32(r.NormFloat64())
+		noun, word = noun+math.Pow(float64(nouns[i]), 2), word+math.Pow(float64(vectors[i]), 2)
+	}
+	for i := range width {
+		vectors[i] = vectors[i]*float32(math.Sqrt(noun/word)) - nouns[i]
+	}
+	return vectors
+}
+
+// weightsOf reads those of the UNet's weights whose names match.
+func (b *Base) weightsOf(match func(name string) bool) (map[string]op.Array, error) {
+	folder, err := checkpoint.Open(b.dir)
+	if err != nil {
+		return nil, err
+	}
+	defer folder.Close()
+	component, err := folder.Component(checkpoint.UNet)
+	if err != nil {
+		return nil, err
+	}
+	weights := map[string]op.Array{}
+	for _, name := range component.Names() {
+		if !match(name) {
+			continue
+		}
+		values, dims, err := component.Float32(name)
+		if err != nil {
+			return nil, err
+		}
+		weights[name] = op.Floats(values, dims...)
+	}
+	if len(weights) == 0 {
+		return nil, fmt.Errorf("%s: it has none of the weights that are learned", component.Path())
+	}
+	return weights, nil
+}
+
+// extracted are the weights' changes as low-rank changes of layers, and which part of the change they do not hold: what is above the
+// rank, and all of what is no linear layer or 1×1 convolution of a block.
+func (l *learner) extracted(numbers map[string]op.Array) (layers map[string]concept.Delta, lost float64, err error) {
+	layers = map[string]concept.Delta{}
+	var all, left float64
+	for name, first := range l.weights {
+		change := slices.Clone(numbers[weightsPart+"/"+name].F32)
+		square := 0.0
+		for i := range change {
+			change[i] -= first.F32[i]
+			square += float64(change[i]) * float64(change[i])
+		}
+		all += square
+		path, weight := strings.CutSuffix(name, ".weight")
+		flat := len(first.Dims) == 2 || len(first.Dims) == 4 && first.Dims[2] == 1 && first.Dims[3] == 1
+		if square == 0 || !weight || !flat || !strings.Contains(name, "_block") {
+			left += square
+			continue
+		}
+		d, rest, err := extract(change, first.Dims[0], first.Dims[1], l.rank)
+		if err != nil {
+			return nil, 0, fmt.Errorf("%s: %w", name, err)
+		}
+		layers[path], left = d, left+rest
+	}
+	if all == 0 {
+		return layers, 0, nil
+	}
+	return layers, math.Sqrt(left / all), nil
+}
+
+// imagine draws pictures of the class, which are learned beside the photos.
+func (t *task) imagine() error {
+	n := t.learner.prior
+	if n == 0 {
+		return nil
+	}
+	c, err := encode(t.base.tokenizer, t.cfg.Captions[0], t.cfg.Word, t.cfg.Class, 0)
+	if err != nil {
+		return err
+	}
+	c.slots = make([]float32, len(c.ids)*t.vectors())
+	t.class = c
+	s := base.Sampler{Architecture: t.base.Architecture, Engine: t.base.engine, VAE: t.base.VAE, Steps: 12, GuidanceScale: 3}
+	text, err := s.Text(t.base.tokenizer, slices.Repeat(c.ids, n), nil, t.base.UNetAndText...)
+	if err != nil {
+		return err
+	}
+	plain := unet.New(t.base.UNet, nil)
+	pictures, err := s.Pictures(text, func(inputs map[string]op.Array) (op.Array, error) {
+		out, err := t.base.engine.Run(func(s op.Scope) map[string]op.Tensor { return plain(s.Component(weightsPart)) }, inputs, t.base.UNetAndText...)
+		return out["noise_pred"], err
+	})
+	if err != nil {
+		return fmt.Errorf("pictures of the class: %w", err)
+	}
+	seen := make([]view, n)
+	for i, p := range pictures {
+		img := image.NewRGBA(p.Bounds())
+		draw.Draw(img, img.Rect, p, p.Bounds().Min, draw.Src)
+		seen[i].planes = make([]float32, 3*img.Rect.Dx()*img.Rect.Dy())
+		pixels.Planes(seen[i].planes, img)
+	}
+	t.priors, err = t.examples(seen)
+	return err
+}
