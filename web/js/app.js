@@ -1,6 +1,6 @@
 // The page, put together.
 import * as api from "./api.js";
-import { activate, addConcept, isTaken, newest, setUpConcepts } from "./concepts.js";
+import { activate, addConcept, isStyle, isTaken, newest, setUpConcepts } from "./concepts.js";
 import { setUpEdit } from "./edit.js";
 import { byId } from "./element.js";
 import { setUpGallery } from "./gallery.js";
@@ -14,7 +14,7 @@ const model = api.model();
 model.then((m) => (byId("model").textContent = m.id), complain);
 
 function use(concept) {
-  if (concept.method === "lora") addStyle(concept);
+  if (isStyle(concept)) addStyle(concept);
   else useConcept(concept);
   activate(concept);
 }

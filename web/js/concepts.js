@@ -42,8 +42,11 @@ function update() {
 /** Tells whether a concept has this word. */
 export const isTaken = (word) => concepts.some((concept) => concept.word === word);
 
+/** Tells whether a concept is a LoRA file's, and nobody that was learned from photos. */
+export const isStyle = ({ method, photos }) => method === "lora" && photos === 0;
+
 /** The newest concept that is somebody, if there is one. */
-export const newest = () => concepts.find(({ method }) => method !== "lora");
+export const newest = () => concepts.find((concept) => !isStyle(concept));
 
 /** Marks the concept that the prompt is about. */
 export function activate(concept) {
