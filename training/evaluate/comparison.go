@@ -61,7 +61,7 @@ func (c *Comparison) Write(w io.Writer) error {
 			fmt.Fprint(t, "–\t–\t–\n")
 			continue
 		}
-		fmt.Fprintf(t, "%.0f\t%.2f\t%.0f\n", r.Steps, r.seconds(), r.Bytes)
+		fmt.Fprintf(t, "%.0f\t%.3g\t%.0f\n", r.Steps, r.seconds(), r.Bytes)
 	}
 	if err := t.Flush(); err != nil {
 		return err

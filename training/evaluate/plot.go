@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/palette"
@@ -73,6 +74,9 @@ func (c *Comparison) plot(canvas draw.Canvas) error {
 	}
 	margin(&p.X, 0.22) // the names stand at the right of the points
 	margin(&p.Y, 0.06)
+	if err := addNames(p, c.Rows); err != nil {
+		return err
+	}
 
 	key := plot.New()
 	key.Title.Text = "time"
@@ -81,6 +85,8 @@ func (c *Comparison) plot(canvas draw.Canvas) error {
 	key.Y.Tick.Marker = plot.TickerFunc(decades)
 	key.Y.Padding = 0
 
+	canvas.SetColor(color.White)
+	canvas.Fill(canvas.Rectangle.Path())
 	width := canvas.Max.X - canvas.Min.X
 	p.Draw(draw.Crop(canvas, 6, -barWidth, 6, -6))
 	key.Draw(draw.Crop(canvas, width-barWidth+6, -8, 30, -12))
@@ -126,7 +132,7 @@ func margin(a *plot.Axis, end float64) {
 	a.Min, a.Max = a.Min-span/20, a.Max+span*end
 }
 
-// addPoint draws a row with its intervals and its name.
+// addPoint draws a row with its intervals.
 func addPoint(p *plot.Plot, r Compared, times palette.ColorMap) error {
 	at := plotter.XYs{{X: 100 * r.Editability.Mean, Y: 100 * r.Rank1.Mean}}
 	across, err := plotter.NewXErrorBars(struct {
@@ -155,12 +161,30 @@ func addPoint(p *plot.Plot, r Compared, times palette.ColorMap) error {
 			return err
 		}
 	}
-	name, err := plotter.NewLabels(plotter.XYLabels{XYs: at, Labels: []string{r.Method}})
-	if err != nil {
-		return err
+	p.Add(across, upright, point)
+	return nil
+}
+
+// addNames writes the rows' names beside their points, lower where an earlier one is in the way. Axes must be as they are drawn.
+func addNames(p *plot.Plot, rows []Compared) error {
+	const wide, high = 0.24, 0.034 // of a name, as parts of the plot
+	type spot struct{ x, y float64 }
+	var taken []spot
+	for _, r := range rows {
+		x, y := 100*r.Editability.Mean, 100*r.Rank1.Mean
+		s, lower := spot{(x - p.X.Min) / (p.X.Max - p.X.Min), (y - p.Y.Min) / (p.Y.Max - p.Y.Min)}, 0
+		for slices.ContainsFunc(taken, func(o spot) bool { return math.Abs(o.x-s.x) < wide && math.Abs(o.y-s.y) < high }) {
+			s.y -= high
+			lower++
+		}
+		taken = append(taken, s)
+		name, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{r.Method}})
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.Method, err)
+		}
+		name.Offset = vg.Point{X: pointSize + 3, Y: -pointSize - vg.Length(lower)*high*plotHeight}
+		p.Add(name)
 	}
-	name.Offset = vg.Point{X: pointSize + 3, Y: -pointSize}
-	p.Add(across, upright, point, name)
 	return nil
 }
 
