@@ -36,7 +36,7 @@ func withEncoder(t *testing.T) string {
 		t.Fatal(err)
 	}
 	cfg := encoder.Default(16)
-	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups, cfg.NumHeads = 32, 4, []int{8, 8}, 4, 2
+	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups, cfg.PlaceChannels = 32, 4, []int{8, 8}, 4, 4
 	cfg.HiddenSize, cfg.Rank, cfg.NumCoefficients = 16, 2, 3
 	folder, err := checkpoint.OpenComponent(filepath.Join(dir, checkpoint.UNet))
 	if err != nil {
