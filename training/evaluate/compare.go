@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"image"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -88,7 +89,8 @@ func newComparison(dir string, photos int, wanted []candidate, cfg Config) (*com
 	return c, nil
 }
 
-// fill makes what is not there yet, person by person, and returns for how many persons all is there. A candidate that fails is left out.
+// fill makes what is not there yet, person by person, and returns for how many persons all is there. A candidate that fails is left out,
+// unless it is the last; what cannot be written ends the run.
 func (c *comparison) fill(ctx context.Context) (persons int, err error) {
 	c.model = c.painter.base.Fingerprint
 	for i := range c.Persons {
@@ -105,10 +107,12 @@ func (c *comparison) fill(ctx context.Context) (persons int, err error) {
 				continue
 			}
 			err := c.one(ctx, i, k)
+			last := len(c.candidates) == 2 // beside withoutConcept
+			var file *fs.PathError
 			switch {
 			case ctx.Err() != nil:
 				return i, ctx.Err()
-			case err != nil && k.method == "":
+			case err != nil && (k.method == "" || last || errors.As(err, &file)):
 				return i, fmt.Errorf("%s: %w", k.name, err)
 			case err != nil:
 				c.leaveOut(i, k, err)

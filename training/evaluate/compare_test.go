@@ -38,8 +38,7 @@ func withEncoder(t *testing.T) string {
 		t.Fatal(err)
 	}
 	cfg := encoder.Default(16)
-	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups, cfg.NumHeads = 32, 4, []int{8, 8}, 4, 2
-	cfg.HiddenSize, cfg.Rank, cfg.NumCoefficients = 16, 2, 3
+	cfg.ImageSize, cfg.Rank, cfg.NumCoefficients = 32, 2, 3
 	folder, err := checkpoint.OpenComponent(filepath.Join(dir, checkpoint.UNet))
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +192,7 @@ func checkRows(t *testing.T, out *Comparison) {
 		if r.KeptFacets == nil || r.KeptLayout == nil || r.Diversity == nil {
 			t.Fatalf("%s: not all is measured", r.Method)
 		}
-		if r.Bytes <= 0 || r.PrepareMS <= 0 || r.PictureMS <= 0 || !(r.KeptLayout.Mean > -1 && r.KeptLayout.Mean < 1) || !(r.Diversity.Mean > 0 && r.Diversity.Mean < 1) {
+		if r.Bytes <= 0 || r.PrepareMS <= 0 || r.PictureMS <= 0 || !(r.KeptLayout.Mean > -1 && r.KeptLayout.Mean <= 1) || !(r.Diversity.Mean > 0 && r.Diversity.Mean < 1) {
 			t.Errorf("%+v", r)
 		}
 		if tuned := r.Method != encoder.Method; tuned != (r.Steps > 0) {
@@ -254,6 +253,22 @@ func TestCompareLeavesOutWhatFails(t *testing.T) {
 	}
 	if out, err := c.tally(t.Context(), tiny(t), 2); err != nil || len(out.Rows) != 3 || len(out.LeftOut) != 4 {
 		t.Error(out, err)
+	}
+}
+
+// Where nothing is left to compare, or nothing can be written, the run ends with the reason.
+func TestCompareEnds(t *testing.T) {
+	c := opened(t, tinySD, t.TempDir(), short(t, "encoder"))
+	if n, err := c.fill(t.Context()); n != 0 || err == nil || !strings.Contains(err.Error(), "encoder: the model has no encoder") {
+		t.Error(n, err)
+	}
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c = opened(t, tinySD, file, short(t, "lora", "textual-inversion", "encoder")[1:])
+	if n, err := c.fill(t.Context()); n != 0 || err == nil || !strings.Contains(err.Error(), file) || len(c.leftOut) > 0 {
+		t.Error(n, err, c.leftOut)
 	}
 }
 
