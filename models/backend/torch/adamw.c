@@ -21,3 +21,14 @@ CLONES void likeness_adamw(float *restrict weights, const float *restrict gradie
 CLONES void likeness_approach(float *restrict average, const float *restrict weights, int64_t n, float by) {
   for (int64_t i = 0; i < n; i++) average[i] += by * (weights[i] - average[i]);
 }
+
+CLONES double likeness_sum_squares(const float *restrict values, int64_t n) {
+  enum { lanes = 16 }; // sums of their own, so that the loop is one of vectors
+  double sums[lanes] = {0}, sum = 0;
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes)
+    for (int j = 0; j < lanes; j++) sums[j] += (double)values[i + j] * values[i + j];
+  for (; i < n; i++) sum += (double)values[i] * values[i];
+  for (int j = 0; j < lanes; j++) sum += sums[j];
+  return sum;
+}

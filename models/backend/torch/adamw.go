@@ -47,7 +47,7 @@ func (e *Engine) NewAdamW(p *Params, cfg AdamWConfig) (*AdamW, error) {
 	return a, nil
 }
 
-// Step scales the gradients so that their norm is clipNorm at most (0: as they are), updates the weights and sets the gradients to zero.
+// Step scales the gradients so that their norm is clipNorm at most (0: as they are), updates the weights and forgets the gradients.
 // It returns the norm before clipping.
 func (a *AdamW) Step(lr, clipNorm float64) (norm float64, err error) {
 	err = a.params.engine.do(func() error {
@@ -66,10 +66,11 @@ func (a *AdamW) Step(lr, clipNorm float64) (norm float64, err error) {
 			scale = clipNorm / norm
 		}
 		a.step++
-		return a.params.eachGradient(func(name string, g []float32) {
-			a.update(name, g, lr, float32(scale))
-			clear(g)
-		})
+		if err := a.params.eachGradient(func(name string, g []float32) { a.update(name, g, lr, float32(scale)) }); err != nil {
+			return err
+		}
+		a.params.forgetGradients()
+		return nil
 	})
 	return norm, err
 }
@@ -77,11 +78,7 @@ func (a *AdamW) Step(lr, clipNorm float64) (norm float64, err error) {
 func sumSquares(xs []float32) float64 {
 	var parts [2]float64
 	halves(len(xs), func(part, from, to int) {
-		var sum float64
-		for _, x := range xs[from:to] {
-			sum += float64(x) * float64(x)
-		}
-		parts[part] = sum
+		parts[part] = float64(C.likeness_sum_squares(cFloats(xs[from:]), C.int64_t(to-from)))
 	})
 	return parts[0] + parts[1]
 }

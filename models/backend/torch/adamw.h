@@ -15,3 +15,5 @@ void likeness_adamw(float *weights, const float *gradient, float *first, float *
 
 // average moves towards weights by a part of their distance.
 void likeness_approach(float *average, const float *weights, int64_t n, float by);
+
+double likeness_sum_squares(const float *values, int64_t n);

@@ -169,3 +169,5 @@ char *likeness_attention(void **out, void *query, void *key, void *value, void *
     return at::matmul(at::softmax(m ? scores + *m : scores, -1), v);
   });
 }
+
+void likeness_forget_gradient(void *leaf) { tensor(leaf).mutable_grad().reset(); }

@@ -55,3 +55,9 @@ func (b *builder) attention(query, key, value, mask *tensor) (*tensor, error) {
 		return C.likeness_attention(out, pointer(query), pointer(key), pointer(value), pointer(mask))
 	})
 }
+
+func (p *Params) forgetGradients() {
+	for _, t := range p.tensors {
+		C.likeness_forget_gradient(pointer(t))
+	}
+}

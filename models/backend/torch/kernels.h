@@ -1,4 +1,5 @@
-// What kernels.cpp offers to Go. Tensors are gotch's; each function leaves a new one in out and returns null, or else a message to be freed.
+// What kernels.cpp offers to Go. Tensors are gotch's; functions that return a message leave a new one in out and return null, or else
+// the message, to be freed.
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -13,6 +14,8 @@ char *likeness_channels_last(void **out, void *x);
 char *likeness_half(void **out, void *x);
 // Scaled dot-product attention of [B, heads, N, d]; mask may be null.
 char *likeness_attention(void **out, void *query, void *key, void *value, void *mask);
+// A leaf's gradient is none afterwards: the next one takes its place, where one of zeros would be read and added to.
+void likeness_forget_gradient(void *leaf);
 
 #ifdef __cplusplus
 }
