@@ -106,10 +106,14 @@ func logParts(log *slog.Logger, m *model) {
 	}
 }
 
+// warmUpSide bounds the picture of the warm-up, in pixels: a small one reads all weights too, and a large one takes seconds.
+const warmUpSide = 128
+
 // warmUp runs every network once, which makes the first request as fast as the ones after it.
 func warmUp(ctx context.Context, m *served, log *slog.Logger) error {
-	start := time.Now()
-	if _, err := m.Generate(ctx, pipeline.Request{Prompt: "a face", Steps: 1}, nil); err != nil && ctx.Err() == nil {
+	start, d := time.Now(), m.current.base.Defaults
+	r := pipeline.Request{Prompt: "a face", Steps: 1, Width: min(d.Width, warmUpSide), Height: min(d.Height, warmUpSide)}
+	if _, err := m.Generate(ctx, r, nil); err != nil && ctx.Err() == nil {
 		log.Error("warm-up", "error", err)
 		return err
 	}

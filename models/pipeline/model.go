@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 
 	"likeness/models/checkpoint"
 	"likeness/models/clip"
@@ -95,16 +96,23 @@ func Open(dir string, b Backend) (*Model, error) {
 	if err := m.checkWeights(dir); err != nil {
 		return nil, err
 	}
-	var errs []error
-	for _, n := range m.networks.all {
-		if m.opens(n) {
-			errs = append(errs, n.prepare())
-		}
-	}
-	if err := errors.Join(errs...); err != nil {
+	if err := m.prepare(); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// prepare opens the networks side by side: ONNX Runtime arranges the weights of each on one core.
+func (m *Model) prepare() error {
+	errs := make([]error, len(m.networks.all))
+	var wait sync.WaitGroup
+	for i, n := range m.networks.all {
+		if m.opens(n) {
+			wait.Go(func() { errs[i] = n.prepare() })
+		}
+	}
+	wait.Wait()
+	return errors.Join(errs...)
 }
 
 // readConfigs reads the configurations of UNet, VAE and scheduler.
