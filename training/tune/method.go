@@ -53,7 +53,7 @@ func (m Method) complete(c Config) Config {
 var quick = Method{
 	Name:     "quick",
 	Help:     "starts from what the encoder says and moves words and layers for some steps; ends when it no longer gains",
-	Defaults: Config{Steps: 20, LR: 1e-3, Batch: 8, Rank: 4},
+	Defaults: Config{Steps: 20, LR: 2e-4, Batch: 8, Rank: 4},
 	patience: 2,
 	start: func(ctx context.Context, b *Base, cfg Config, photos []Photo) (*learner, error) {
 		predicted, err := b.predict(ctx, cfg, photos)
