@@ -104,11 +104,11 @@ func (w *worker) run() {
 	_, err = starts.WriteString("|")
 	must(err)
 	must(starts.Close())
-	version := protocol.Version
-	if w.peek() == Old {
-		version++
+	if w.peek() == Old { // and stays so, whatever is asked
+		must(w.out.Encode(protocol.Message{Hello: protocol.Version + 1}))
+		time.Sleep(time.Hour)
 	}
-	must(w.out.Encode(protocol.Message{Hello: version}))
+	must(w.out.Encode(protocol.Message{Hello: protocol.Version}))
 	if w.peek() == Deaf {
 		w.take()
 		time.Sleep(time.Hour)
