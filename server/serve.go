@@ -111,7 +111,10 @@ const warmUpSide = 128
 
 // warmUp runs every network once, which makes the first request as fast as the ones after it.
 func warmUp(ctx context.Context, m *served, log *slog.Logger) error {
-	start, d := time.Now(), m.current.base.Defaults
+	start := time.Now()
+	current, done := m.use()
+	d := current.base.Defaults
+	done()
 	r := pipeline.Request{Prompt: "a face", Steps: 1, Width: min(d.Width, warmUpSide), Height: min(d.Height, warmUpSide)}
 	if _, err := m.Generate(ctx, r, nil); err != nil && ctx.Err() == nil {
 		log.Error("warm-up", "error", err)
