@@ -32,21 +32,54 @@ type candidate struct {
 // withoutConcept is what the others are compared with.
 var withoutConcept = candidate{name: "prompt alone"}
 
+// trials are settings that every tuned method is measured with in place of its own, each with each. None is the method's own.
+type trials struct {
+	rates []float64
+	steps []int
+}
+
+// of are the candidate with each of the settings. What goes on from the encoder's concept is called by it.
+func (t trials) of(c candidate) []candidate {
+	join := ","
+	if c.method == quickMethod {
+		c.name, join = encoder.Method, " +"
+	}
+	all := varied([]candidate{c}, t.steps, func(c *candidate, steps int) {
+		c.name, c.tuning.Steps = fmt.Sprintf("%s%s %d steps", c.name, join, steps), steps
+	})
+	return varied(all, t.rates, func(c *candidate, rate float64) {
+		c.name, c.tuning.LR = fmt.Sprintf("%s, rate %g", c.name, rate), rate
+	})
+}
+
+// varied are the candidates with each of the values, where there are any.
+func varied[T any](all []candidate, values []T, set func(*candidate, T)) []candidate {
+	if len(values) == 0 {
+		return all
+	}
+	var out []candidate
+	for _, c := range all {
+		for _, v := range values {
+			other := c
+			set(&other, v)
+			out = append(out, other)
+		}
+	}
+	return out
+}
+
 // candidates are the ways that are wanted by their methods' names, or all; the first is withoutConcept.
-func candidates(wanted []string) ([]candidate, error) {
+func candidates(wanted []string, t trials) ([]candidate, error) {
 	every := []candidate{{name: encoder.Method, method: encoder.Method}}
 	known := []string{encoder.Method}
 	for _, m := range tune.Methods {
 		known = append(known, m.Name)
 		c := candidate{name: m.Name, method: m.Name, tuning: tune.Config{Method: m.Name, Word: word, Class: class, Seed: 1}, defaults: m.Defaults}
-		if m.Name != quickMethod {
-			every = append(every, c)
-			continue
+		own := t
+		if m.Name == quickMethod && len(t.steps) == 0 {
+			own.steps = quickSteps
 		}
-		for _, steps := range quickSteps {
-			c.name, c.tuning.Steps = fmt.Sprintf("encoder + %d steps", steps), steps
-			every = append(every, c)
-		}
+		every = append(every, own.of(c)...)
 	}
 	for _, name := range wanted {
 		if name != allMethods && !slices.Contains(known, name) {
@@ -63,7 +96,9 @@ func candidates(wanted []string) ([]candidate, error) {
 }
 
 // folder is the name of the folder of what is made in this way.
-func (c candidate) folder() string { return strings.NewReplacer(" + ", "-", " ", "-").Replace(c.name) }
+func (c candidate) folder() string {
+	return strings.NewReplacer(" + ", "-", ", ", "-", " ", "-").Replace(c.name)
+}
 
 // backward is what a run of a network with gradients costs, in runs without.
 const backward = 3

@@ -30,7 +30,8 @@ type Network func(name string, model op.Model, weights *checkpoint.Component) (p
 // Command is the command line's evaluate.
 type Command struct {
 	Model         string  `help:"Folder of the model to measure." default:"models/demo" type:"path"`
-	Persons       int     `help:"Test persons, which are also the gallery (0: 100; with --methods 8, looked for among 100)." default:"0"`
+	Persons       int     `help:"Persons, which are also the gallery (0: 100; with --methods 8, looked for among 100)." default:"0"`
+	Split         string  `help:"Whose they are: settings are chosen on validation persons, and what was chosen is measured on test persons." enum:"test,validation" default:"test"`
 	Pictures      int     `help:"Pictures of each person in each row; with --methods contexts, of which each is drawn twice." default:"4"`
 	Steps         int     `help:"Denoising steps (0: the model's default)."`
 	GuidanceScale float64 `help:"Guidance (0: the model's default)."`
@@ -46,7 +47,11 @@ type Command struct {
 
 	Methods []string `help:"Compare ways to make a concept of photos instead: all, or some by name; see below." placeholder:"all|NAME"`
 	Photos  int      `help:"With --methods: photos of each person." default:"1"`
-	Run_    string   `name:"run" help:"With --methods: folder of concepts, pictures, figures, plot and contact sheets." default:"runs/methods" type:"path"`
+
+	TuneLR    []float64 `name:"tune-lr" help:"With --methods: learning rates to measure each method with, in place of its own." placeholder:"RATE"`
+	TuneSteps []int     `name:"tune-steps" help:"With --methods: numbers of steps to measure each method with, in place of its own." placeholder:"N"`
+
+	Run_ string `name:"run" help:"With --methods: folder of concepts, pictures, figures, plot and contact sheets." default:"runs/methods" type:"path"`
 }
 
 // Help is shown by kong.
@@ -66,7 +71,8 @@ Examples:
 
   training evaluate
   training evaluate --methods all
-  training evaluate --methods encoder,quick,lora --persons 20 --photos 4`)
+  training evaluate --methods encoder,quick,lora --persons 20 --photos 4
+  training evaluate --methods lora --tune-lr 1e-4,1e-3 --tune-steps 100,400 --split validation --run runs/lora`)
 	return b.String()
 }
 
@@ -110,7 +116,7 @@ func (c *Command) Run(ctx context.Context, network Network) error {
 }
 
 func (c *Command) config(persons int, say func(done, total int) string) Config {
-	return Config{Persons: persons, Pictures: c.Pictures, Steps: c.Steps, GuidanceScale: c.GuidanceScale, Seed: c.Seed, Progress: progress(say)}
+	return Config{Persons: persons, Validation: c.Split == "validation", Pictures: c.Pictures, Steps: c.Steps, GuidanceScale: c.GuidanceScale, Seed: c.Seed, Progress: progress(say)}
 }
 
 // print writes figures to stdout.
@@ -128,7 +134,7 @@ func (c *Command) compare(ctx context.Context, network Network) error {
 	if c.Output != "" || c.OnlyJudge {
 		return errors.New("--output and --only-judge are of the table without --methods; with it, pictures are in the folder of --run")
 	}
-	wanted, err := candidates(c.Methods)
+	wanted, err := candidates(c.Methods, trials{c.TuneLR, c.TuneSteps})
 	if err != nil {
 		return err
 	}

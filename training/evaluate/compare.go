@@ -45,6 +45,7 @@ type comparison struct {
 type settings struct {
 	Model         string
 	Seed          uint64
+	Validation    bool
 	Pictures      int
 	Photos        int
 	Steps         int
@@ -149,7 +150,7 @@ func (c *comparison) picturePath(i, j int, k candidate) string {
 }
 
 func (c *comparison) settings(k candidate) (json.RawMessage, error) {
-	return json.Marshal(settings{Model: c.model, Seed: c.Seed, Pictures: c.Pictures, Photos: c.photos, Steps: c.Steps,
+	return json.Marshal(settings{Model: c.model, Seed: c.Seed, Validation: c.Validation, Pictures: c.Pictures, Photos: c.photos, Steps: c.Steps,
 		GuidanceScale: c.GuidanceScale, Tuning: k.tuning, Defaults: k.defaults})
 }
 

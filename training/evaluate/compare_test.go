@@ -10,6 +10,7 @@ import (
 	"image/png"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,7 +92,7 @@ func onRuntime(t *testing.T) Network {
 // short are candidates that take a step or two.
 func short(t *testing.T, methods ...string) []candidate {
 	t.Helper()
-	all, err := candidates(methods)
+	all, err := candidates(methods, trials{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +281,7 @@ func TestCompareEnds(t *testing.T) {
 }
 
 func TestCandidates(t *testing.T) {
-	all, err := candidates([]string{"all"})
+	all, err := candidates([]string{"all"}, trials{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,8 +297,45 @@ func TestCandidates(t *testing.T) {
 			t.Errorf("%s is not compared", m.Name)
 		}
 	}
-	if _, err := candidates([]string{"lora", "magic"}); err == nil || !strings.Contains(err.Error(), "magic") || !strings.Contains(err.Error(), "textual-inversion") {
+	if _, err := candidates([]string{"lora", "magic"}, trials{}); err == nil || !strings.Contains(err.Error(), "magic") || !strings.Contains(err.Error(), "textual-inversion") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestCandidatesOfTrials(t *testing.T) {
+	all, err := candidates([]string{"quick", "lora"}, trials{rates: []float64{1e-4, 1e-3}, steps: []int{7}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	folders := map[string]bool{}
+	for _, k := range all[1:] {
+		names = append(names, k.name)
+		folders[k.folder()] = true
+		if k.tuning.Steps != 7 || k.tuning.LR != 1e-4 && k.tuning.LR != 1e-3 {
+			t.Errorf("%s: %d steps, learning rate %g", k.name, k.tuning.Steps, k.tuning.LR)
+		}
+	}
+	want := []string{"encoder + 7 steps, rate 0.0001", "encoder + 7 steps, rate 0.001", "lora, 7 steps, rate 0.0001", "lora, 7 steps, rate 0.001"}
+	if !slices.Equal(names, want) || len(folders) != len(want) {
+		t.Error(names, folders)
+	}
+}
+
+// Persons that settings are chosen on are nobody that the choice is measured on.
+func TestValidationPersons(t *testing.T) {
+	cast := func(validation bool) evaluation {
+		e := evaluation{Config: Config{Persons: 2, Pictures: 1, Validation: validation}}
+		e.cast()
+		return e
+	}
+	test, validation := cast(false), cast(true)
+	for _, s := range test.subjects {
+		for _, o := range validation.subjects {
+			if s.identity == o.identity {
+				t.Error("a test person is a validation person")
+			}
+		}
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package evaluate measures methods of bringing a person into pictures: does one see the person (identity), does one see what the prompt
 // asks for (editability), and what do a person and a picture cost.
 //
-// Persons are of the test split; a judge, trained on persons and pictures of its own, says who and what is in a picture. The judge is
+// Persons are of the test split, or of the validation split where settings are chosen; a judge, trained on persons and pictures of its own, says who and what is in a picture. The judge is
 // never part of a loss that a base model or an encoder is trained with.
 package evaluate
 
@@ -23,10 +23,11 @@ import (
 
 // Config says what is measured. The same seed gives the same persons' pictures, contexts and noise in every row.
 type Config struct {
-	Persons       int // of the test split
-	Gallery       int // persons that each is looked for among, the Persons first; 0: those alone
-	Pictures      int // of each person in each row
-	Steps         int // 0: the model's default
+	Persons       int
+	Validation    bool // the persons are of the validation split, not of the test split
+	Gallery       int  // persons that each is looked for among, the Persons first; 0: those alone
+	Pictures      int  // of each person in each row
+	Steps         int  // 0: the model's default
 	GuidanceScale float64
 	Seed          uint64
 	Progress      func(row string, done, total int) // may be nil; called by one goroutine at a time
@@ -79,18 +80,26 @@ func Run(ctx context.Context, judge *Judge, engine *pipeline.Engine, methods []M
 	return report, e.grid.image(), nil
 }
 
+// split is where the persons are from.
+func (c Config) split() portraits.Split {
+	if c.Validation {
+		return portraits.Validation
+	}
+	return portraits.Test
+}
+
 // cast draws the subjects.
 func (e *evaluation) cast() {
 	renderer := portraits.NewRenderer()
 	r := rand.New(rand.NewPCG(e.Seed, 0x6576616c))
 	for i := range e.Persons {
-		s := subject{identity: portraits.Test.Identity(i)}
+		s := subject{identity: e.split().Identity(i)}
 		for k := range encoder.MaxPhotos {
 			c := portraits.NewContext(r)
 			if k == 0 {
 				c = portraits.Context{Pose: c.Pose, Clothes: c.Clothes, Scene: c.Scene % portraits.Beach}
 			}
-			s.photos = append(s.photos, &encoder.Photo{Image: clone(renderer.Draw(s.identity, c)), Hash: fmt.Sprintf("test-%d-%d", i, k)})
+			s.photos = append(s.photos, &encoder.Photo{Image: clone(renderer.Draw(s.identity, c)), Hash: fmt.Sprintf("%d-%d", i, k)})
 		}
 		for range e.Pictures {
 			s.contexts = append(s.contexts, portraits.NewContext(r))
@@ -105,7 +114,7 @@ func (e *evaluation) meet(ctx context.Context) error {
 	renderer := portraits.NewRenderer()
 	var plain []image.Image
 	for i := range max(e.Gallery, e.Persons) {
-		plain = append(plain, clone(renderer.Draw(portraits.Test.Identity(i), portraits.Context{})))
+		plain = append(plain, clone(renderer.Draw(e.split().Identity(i), portraits.Context{})))
 	}
 	sights, err := e.judge.Look(ctx, plain)
 	if err != nil {
