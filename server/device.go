@@ -40,9 +40,14 @@ func precision(dtype string, cpu bool) (onnx.Precision, error) {
 	for _, p := range []onnx.Precision{onnx.Float32, onnx.Float16, onnx.BFloat16} {
 		switch {
 		case p.String() != dtype:
-		case cpu && p != onnx.Float32:
+		case cpu && p == onnx.Float16:
 			return 0, fmt.Errorf("--dtype %s: on the CPU ONNX Runtime computes in float32, and casting to it and back at every operation makes a "+
-				"step take 1.7 times as long (measured): leave it at float32; --memory low takes less memory", dtype)
+				"step take 1.7 times as long (measured): leave it at float32, or try bfloat16; --memory low takes less memory", dtype)
+		case cpu && p == onnx.BFloat16:
+			if err := ort.CanBFloat16(); err != nil {
+				return 0, fmt.Errorf("--dtype %s: %w", dtype, err)
+			}
+			return p, nil
 		default:
 			return p, nil
 		}
@@ -51,13 +56,22 @@ func precision(dtype string, cpu bool) (onnx.Precision, error) {
 }
 
 // of is the precision of a component. The denoiser and the text encoders take half: the VAE's activations do not fit into float16 in
-// every model, and encoders of photos are small.
+// every model, and encoders of photos are small. On the CPU the VAE takes bfloat16, whose range is float32's.
 func (p placement) of(component string) onnx.Precision {
 	switch component {
 	case checkpoint.UNet, checkpoint.TextEncoder, checkpoint.TextEncoder2:
 		return p.compute
+	case checkpoint.VAE:
+		if p.Device == ort.CPU && p.compute == onnx.BFloat16 {
+			return p.compute
+		}
 	}
 	return onnx.Float32
+}
+
+// compiled tells whether a component is a float32 graph that is computed in bfloat16 all the same, as the CPU does.
+func (p placement) compiled(component string) bool {
+	return p.Device == ort.CPU && p.of(component) == onnx.BFloat16
 }
 
 // open makes a component's network run.
@@ -66,15 +80,21 @@ func (p placement) open(name string, model op.Model, weights *checkpoint.Compone
 	if err != nil {
 		return nil, err
 	}
-	return ort.Open(graph, p.Options)
+	options := p.Options
+	options.BFloat16 = p.compiled(name)
+	return ort.Open(graph, options)
 }
 
 // emit makes the graph of a component's network.
 func (p placement) emit(name string, model op.Model, weights *checkpoint.Component) (*onnx.Graph, error) {
+	compute := p.of(name)
+	if p.compiled(name) {
+		compute = onnx.Float32
+	}
 	graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
 		info, ok := weights.Info(weight)
 		return onnx.Weight{Info: info.Info, Path: info.Path}, ok
-	}, onnx.Options{Name: name, Compute: p.of(name)})
+	}, onnx.Options{Name: name, Compute: compute})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -31,11 +32,15 @@ func TestPrecision(t *testing.T) {
 			t.Errorf("%+v: %v, %v", c, got, err)
 		}
 	}
-	for _, dtype := range []string{"float16", "bfloat16"} {
-		_, err := precision(dtype, true)
-		wantError(t, err, dtype, "CPU", "float32", "--memory low")
+	_, err := precision("float16", true)
+	wantError(t, err, "float16", "CPU", "float32", "--memory low")
+	got, err := precision("bfloat16", true)
+	if why := ort.CanBFloat16(); why != nil {
+		wantError(t, err, "--dtype bfloat16", why.Error())
+	} else if got != onnx.BFloat16 || err != nil {
+		t.Error(got, err)
 	}
-	_, err := precision("int4", false)
+	_, err = precision("int4", false)
 	wantError(t, err, "int4", "bfloat16")
 }
 
@@ -47,6 +52,33 @@ func TestPrecisionOfComponents(t *testing.T) {
 		if got := p.of(component); got != want {
 			t.Errorf("%s is %v", component, got)
 		}
+	}
+}
+
+// On the CPU the VAE takes bfloat16 too, and encoders of photos do not.
+func TestBFloat16OfComponents(t *testing.T) {
+	for device, want := range map[string][3]bool{ort.CPU: {true, true, false}, "cuda:0": {}} {
+		p := placement{Options: ort.Options{Device: device}, compute: onnx.BFloat16}
+		if got := [3]bool{p.compiled(checkpoint.UNet), p.compiled(checkpoint.VAE), p.compiled("encoder")}; got != want {
+			t.Errorf("%s: %v", device, got)
+		}
+	}
+}
+
+// Pictures in bfloat16 are near the exact ones, by as much as --compare prints.
+func TestBFloat16OnTheCommandLine(t *testing.T) {
+	args := []string{"generate", "--model", tinyPack(t), "--device", "cpu", "--dtype", "bfloat16", "--threads", "1", "--prompt", "a cat", "--steps", "3",
+		"--seed", "1", "--compare", "-o", t.TempDir() + "/x.png"}
+	if why := ort.CanBFloat16(); why != nil {
+		wantError(t, run(t, args...), why.Error())
+		return
+	}
+	var err error
+	says := printed(t, func() { err = run(t, args...) })
+	var latents, deviation float64
+	_, after, _ := strings.Cut(says, "from the exact picture: ")
+	if _, wrong := fmt.Sscanf(after, "latents %f in the mean (their deviation is %f)", &latents, &deviation); errors.Join(err, wrong) != nil || latents == 0 || latents > 0.1*deviation {
+		t.Errorf("%q, %v, %v", says, err, wrong)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"likeness/encoder/concept"
+	"likeness/models/backend/onnx"
 	"likeness/models/op"
 	"likeness/models/pipeline"
 	"likeness/models/safetensors"
@@ -35,7 +36,7 @@ type generateCommand struct {
 	Start          float64  `name:"guidance-start" help:"The part of the steps, 0 to 1, before which there is no guidance; a step without costs half." default:"0"`
 	End            float64  `name:"guidance-end" help:"The part of the steps, 0 to 1, after which there is no guidance." default:"1"`
 	CacheInterval  int      `help:"Run the whole UNet at every so manieth step and its outermost layers between them (DeepCache); 1: at every step, which is exact." default:"1"`
-	Compare        bool     `help:"Make the exact pictures as well, and print how far the others are from them and what they saved."`
+	Compare        bool     `help:"Make the exact pictures as well, in float32, and print how far the others are from them and what they saved."`
 	ClipSkip       int      `help:"How many of the text encoder's last layers are passed over, as diffusers counts; web UIs count one more." default:"0"`
 	Scheduler      string   `help:"The sampler, for example ddim, euler, unipc or dpmsolver++_karras (a wrong name lists all); by default the model's own." placeholder:"NAME"`
 	Image          string   `help:"A picture to redraw instead of starting from nothing. Its transparent pixels, if it has any, are the mask." placeholder:"FILE"`
@@ -76,7 +77,8 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err := c.readConcepts(&files); err != nil {
 		return err
 	}
-	m, err := openReaching(c.Model, c.N, layersOf(files.concepts()...))
+	reach := layersOf(files.concepts()...)
+	m, err := openReaching(c.Model, c.N, reach)
 	if err != nil {
 		return err
 	}
@@ -89,10 +91,7 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	}
 	var exact []*pipeline.Result
 	if c.Compare {
-		if err := warmUpShortcuts(ctx, m, r); err != nil {
-			return err
-		}
-		if exact, err = c.draw(ctx, m, r.Exact()); err != nil {
+		if exact, err = c.exact(ctx, m, reach, r); err != nil {
 			return err
 		}
 	}
@@ -247,6 +246,27 @@ func (c *generateCommand) draw(ctx context.Context, m *model, r pipeline.Request
 		fmt.Fprint(os.Stderr, "\r\033[K")
 	}
 	return results, err
+}
+
+// exact draws the pictures without shortcuts, in float32, and readies the model for those with them.
+func (c *generateCommand) exact(ctx context.Context, m *model, reach layers, r pipeline.Request) ([]*pipeline.Result, error) {
+	if err := warmUpShortcuts(ctx, m, r); err != nil {
+		return nil, err
+	}
+	if m.placement.compute == onnx.Float32 {
+		return c.draw(ctx, m, r.Exact())
+	}
+	whole := c.Model
+	whole.DType = onnx.Float32.String()
+	m, err := openReaching(whole, c.N, reach)
+	if err != nil {
+		return nil, err
+	}
+	defer m.Close()
+	if err := warmUpShortcuts(ctx, m, r.Exact()); err != nil {
+		return nil, err
+	}
+	return c.draw(ctx, m, r.Exact())
 }
 
 // write writes pictures and latents, and returns the names of the files.

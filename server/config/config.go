@@ -25,7 +25,7 @@ type Model struct {
 	IPAdapter    string  `name:"ip-adapter" help:"An IP-Adapter made for the model, as it is published: it makes concepts of photos, in place of an encoder in the model's folder." placeholder:"FILE.safetensors"`
 	ImageEncoder string  `help:"The image encoder that the IP-Adapter was trained with, by default the folder image_encoder beside it; for FaceID the ONNX file of the face recogniser." placeholder:"PATH"`
 	Device       string  `help:"Where networks run: cpu, cuda (cuda:1 is the second GPU), or auto: a GPU if one can be used." default:"auto"`
-	DType        string  `name:"dtype" help:"Numbers of the denoiser and the text encoders: float32, float16 or bfloat16; auto is float16 on a GPU and float32 on the CPU." enum:"auto,float32,float16,bfloat16" default:"auto"`
+	DType        string  `name:"dtype" help:"Numbers of the denoiser and the text encoders: float32, float16 or bfloat16; auto is float16 on a GPU and float32 on the CPU. The CPU takes bfloat16, for the VAE too, where it has AMX or AVX512-BF16 (scripts/setup openvino): faster, and not the exact picture." enum:"auto,float32,float16,bfloat16" default:"auto"`
 	Memory       string  `help:"full keeps all networks open; low opens each only while it is used, so that the largest counts, and every picture waits for them to open." enum:"full,low" default:"full"`
 	MemoryLimit  float64 `help:"Gigabytes that this process may take up; 0: what the machine, or its container, has. What cannot fit is refused before it begins." default:"0"`
 	VAETiling    string  `name:"vae-tiling" help:"Decode and encode pictures in tiles, in the memory of one: auto over 1024×1024 pixels, on over the size that the VAE was trained on, off never." enum:"auto,on,off" default:"auto"`

@@ -11,6 +11,8 @@ import (
 type Options struct {
 	Threads int    // of one run; 0: as many as there are cores
 	Device  string // as Choose gives it; empty is the CPU
+	// BFloat16 has the CPU compute a float32 graph in bfloat16, for which CanBFloat16 must be nil. A run then stops at its end alone.
+	BFloat16 bool
 }
 
 // session turns the options into ONNX Runtime's. folder is where external weights lie, if there are any.
@@ -39,8 +41,13 @@ func (o Options) session(folder string) (*runtime.SessionOptions, error) {
 
 func (o Options) device(s *runtime.SessionOptions) error {
 	index, err := gpuIndex(o.Device)
-	if err != nil || index < 0 || o.Device == Auto {
+	switch {
+	case err != nil:
 		return err
+	case index >= 0 && o.Device != Auto:
+		return appendCUDA(s, strconv.Itoa(index))
+	case o.BFloat16:
+		return appendOpenVINO(s, o.Threads)
 	}
-	return appendCUDA(s, strconv.Itoa(index))
+	return nil
 }
