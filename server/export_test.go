@@ -204,3 +204,32 @@ func TestSDXLFiles(t *testing.T) {
 		}
 	}
 }
+
+// A word for SDXL draws what it draws in diffusers, and so does what it is exported to.
+func TestSDXLWords(t *testing.T) {
+	expected, err := safetensors.Open(filepath.Join(exchanged, "sdxl", "words.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer expected.Close()
+	for _, name := range []string{"word_a", "word_b"} {
+		folder := filepath.Join("..", "models", "pipeline", "testdata", "tiny-sdxl_"+name[len(name)-1:])
+		path := filepath.Join(exchanged, "sdxl", name+".safetensors")
+		out := filepath.Join(t.TempDir(), name+".safetensors")
+		if err := run(t, "export", path, "--format", "embedding", "-o", out, "--model", folder); err != nil {
+			t.Fatal(err)
+		}
+		for scale, within := range map[string]float32{"1": 1e-3, "5": 1e-2} {
+			want, _, err := expected.Float32("latents_" + scale + "_" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, file := range []string{path, out} {
+				got := plainLatents(t, folder, "--prompt", "a photo of <"+name+"> hat", "--scheduler", "euler", "--size", "64x64", "--guidance-scale", scale, "--concept", file)
+				if d := furthest(want, got); d > within {
+					t.Errorf("%s at guidance %s: the latents differ by %g from diffusers'", file, scale, d)
+				}
+			}
+		}
+	}
+}

@@ -202,7 +202,14 @@ func inspectWord(path string) (*report, error) {
 		r.Details = append(r.Details, fits)
 		return r, nil
 	}
-	if names := file.Names(); len(names) == 1 {
+	names := file.Names()
+	if slices.Equal(names, []string{"clip_g", "clip_l"}) {
+		first, _ := file.Info("clip_l")
+		second, _ := file.Info("clip_g")
+		return &report{Path: path, Kind: "textual-inversion embedding", Details: []string{
+			fmt.Sprintf("vectors for two text encoders, shapes %v and %v: those of Stable Diffusion XL have widths 768 and 1280", first.Shape, second.Shape), fits}}, nil
+	}
+	if len(names) == 1 {
 		if info, _ := file.Info(names[0]); len(info.Shape) == 1 || len(info.Shape) == 2 && info.Shape[0] <= 75 {
 			width := info.Shape[len(info.Shape)-1]
 			return &report{Path: path, Kind: "textual-inversion embedding", Details: []string{

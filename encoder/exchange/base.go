@@ -27,13 +27,20 @@ var networks = []struct {
 // Base is the model that files are read and written for: the shapes of its layers, and its words.
 type Base struct {
 	Fingerprint string
-	TextWidth   int                         // of a word embedding of the first text encoder
+	TextWidth   int                         // of a word embedding: the text encoders' widths, summed
 	Shapes      map[string]map[string][]int // weights of the blocks' layers, by component and dotted path
 
-	isSDXL    bool // which adds picture size and pooled text to the time embedding
-	folder    *checkpoint.Folder
+	isSDXL bool // which adds picture size and pooled text to the time embedding
+	folder *checkpoint.Folder
+	words  []*words // of each text encoder
+}
+
+// words are what a text encoder knows of words.
+type words struct {
+	component string
+	width     int
 	tokenizer *tokenizer.Tokenizer
-	table     []float32 // [vocabulary, TextWidth], once it has been read
+	table     []float32 // [vocabulary, width], once it has been read
 }
 
 // OpenBase opens the model folder dir. It reads headers only. The caller closes the Base.
@@ -64,7 +71,20 @@ func (b *Base) read() (err error) {
 		return err
 	}
 	_, b.isSDXL = denoiser.Info("add_embedding.linear_1.weight")
-	text, err := b.folder.Component(checkpoint.TextEncoder)
+	for _, names := range [][2]string{{checkpoint.TextEncoder, checkpoint.Tokenizer}, {checkpoint.TextEncoder2, checkpoint.Tokenizer2}} {
+		if names[0] == checkpoint.TextEncoder2 && !b.folder.Has(names[0]) {
+			continue
+		}
+		if err := b.readWords(names[0], names[1]); err != nil {
+			return err
+		}
+	}
+	b.Fingerprint, err = b.folder.Fingerprint()
+	return err
+}
+
+func (b *Base) readWords(encoder, tokens string) error {
+	text, err := b.folder.Component(encoder)
 	if err != nil {
 		return err
 	}
@@ -72,16 +92,16 @@ func (b *Base) read() (err error) {
 	if !ok || len(table.Shape) != 2 {
 		return fmt.Errorf("%s: no table %s", text.Path(), tokenTable)
 	}
-	b.TextWidth = table.Shape[1]
-	if b.Fingerprint, err = b.folder.Fingerprint(); err != nil {
-		return err
-	}
-	words, err := b.folder.Component(checkpoint.Tokenizer)
+	vocabulary, err := b.folder.Component(tokens)
 	if err != nil {
 		return err
 	}
-	b.tokenizer, err = tokenizer.Open(words.Path())
-	return err
+	w := &words{component: encoder, width: table.Shape[1]}
+	if w.tokenizer, err = tokenizer.Open(vocabulary.Path()); err != nil {
+		return err
+	}
+	b.words, b.TextWidth = append(b.words, w), b.TextWidth+w.width
+	return nil
 }
 
 // shapes are those of the weights in a component's blocks. Offsets reach no others: those of time and words read no sequence.
@@ -114,30 +134,39 @@ func (b *Base) Targets() map[string][]op.Target {
 	return targets
 }
 
-// classEmbeddings are the token embeddings of the noun at a concept's n slots, [n, TextWidth], as the text encoder reads them there.
+// classEmbeddings are the token embeddings of the noun at a concept's n slots, [n, TextWidth], as the text encoders read them there.
 func (b *Base) classEmbeddings(word, class string, n int) ([]float32, error) {
-	if b.table == nil {
-		text, err := b.folder.Component(checkpoint.TextEncoder)
-		if err != nil {
-			return nil, err
-		}
-		if b.table, _, err = text.Float32(tokenTable); err != nil {
-			return nil, err
-		}
-	}
-	encoding, err := b.tokenizer.Encode("<"+word+">", []tokenizer.Placeholder{{Word: word, Class: class, Vectors: n}})
-	if err != nil {
-		return nil, fmt.Errorf("<%s>, %q: %w", word, class, err)
-	}
 	rows := make([]float32, n*b.TextWidth)
-	for _, slot := range encoding.Slots {
-		id := int(encoding.IDs[slot.Position])
-		if (id+1)*b.TextWidth > len(b.table) {
-			return nil, fmt.Errorf("%s: the tokenizer's token %d is not in the text encoder's table", b.folder.Path(), id)
+	first := 0 // column at which the text encoder's begin
+	for _, w := range b.words {
+		if err := b.readTable(w); err != nil {
+			return nil, err
 		}
-		copy(rows[slot.Vector*b.TextWidth:], b.table[id*b.TextWidth:][:b.TextWidth])
+		encoding, err := w.tokenizer.Encode("<"+word+">", []tokenizer.Placeholder{{Word: word, Class: class, Vectors: n}})
+		if err != nil {
+			return nil, fmt.Errorf("<%s>, %q: %w", word, class, err)
+		}
+		for _, slot := range encoding.Slots {
+			id := int(encoding.IDs[slot.Position])
+			if (id+1)*w.width > len(w.table) {
+				return nil, fmt.Errorf("%s: the tokenizer's token %d is not in the table of %s", b.folder.Path(), id, w.component)
+			}
+			copy(rows[slot.Vector*b.TextWidth+first:][:w.width], w.table[id*w.width:])
+		}
+		first += w.width
 	}
 	return rows, nil
+}
+
+func (b *Base) readTable(w *words) error {
+	if w.table != nil {
+		return nil
+	}
+	text, err := b.folder.Component(w.component)
+	if err == nil {
+		w.table, _, err = text.Float32(tokenTable)
+	}
+	return err
 }
 
 // Close releases the folder.

@@ -18,7 +18,7 @@ type Format string
 const (
 	Kohya     Format = "kohya"     // LoRA in the names of sd-scripts: lora_unet_…, lora_te_…, of SDXL lora_te1_… and lora_te2_…
 	Diffusers Format = "diffusers" // LoRA in the names of diffusers and PEFT: unet.…, text_encoder.…, text_encoder_2.…
-	Embedding Format = "embedding" // a word: the vectors of textual inversion
+	Embedding Format = "embedding" // a word: the vectors of textual inversion, of SDXL clip_l and clip_g
 	Merged    Format = "merged"    // a UNet's weights with the changes added; written only
 )
 
@@ -27,7 +27,7 @@ type Adapter struct {
 	Format     Format    // of the file it was read from; empty for a concept's
 	Word       string    // its placeholder word; without Embeddings, the file's name
 	Class      string    // the noun that the word is an instance of; empty without Embeddings
-	Embeddings []float32 // the word's vectors themselves, [n, text width]; nil: it has no word of its own
+	Embeddings []float32 // the word's vectors themselves, [n, Base.TextWidth]; nil: it has no word of its own
 	LoRA       concept.LoRA
 }
 

@@ -319,7 +319,7 @@ func TestGoldenWord(t *testing.T) {
 			t.Fatal(err)
 		}
 		n, width := made.WordEmbeddings.Vectors, base.TextWidth
-		encoding, err := base.tokenizer.Encode("a photo of <"+c.word+"> hat", []tokenizer.Placeholder{{Word: c.word, Class: c.class, Vectors: n}})
+		encoding, err := base.words[0].tokenizer.Encode("a photo of <"+c.word+"> hat", []tokenizer.Placeholder{{Word: c.word, Class: c.class, Vectors: n}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -72,14 +72,15 @@ func (r *reader) isForAnother() bool {
 func (r *reader) layers() []*layer {
 	names := newNames(r.base)
 	var layers []*layer
+	var bundled []string
 	at := map[string]*layer{}
 	for _, key := range r.file.Names() {
 		if reason := refusal(key); reason != "" {
 			r.problem(key, "%s", reason)
 			continue
 		}
-		if bundled, ok := strings.CutPrefix(key, "bundle_emb."); ok {
-			r.readBundled(key, bundled)
+		if strings.HasPrefix(key, bundle) {
+			bundled = append(bundled, key)
 			continue
 		}
 		name, p, ok := split(key)
@@ -103,6 +104,7 @@ func (r *reader) layers() []*layer {
 		}
 		at[id].keys[p] = key
 	}
+	r.readBundled(bundled)
 	return layers
 }
 

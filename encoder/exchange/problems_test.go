@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,6 +19,9 @@ import (
 const query = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 
 var flatQuery = "lora_unet_" + strings.ReplaceAll(query, ".", "_")
+
+// tensors are a file's, by name.
+type tensors = map[string]safetensors.Tensor
 
 func zeros(shape ...int) safetensors.Tensor {
 	return safetensors.F32(make([]float32, op.Size(shape)), shape...)
@@ -40,7 +44,6 @@ func with(more map[string]safetensors.Tensor) map[string]safetensors.Tensor {
 // Whatever is wrong with a file is said with its path, the tensor's name and the reason, and nothing is read.
 func TestProblems(t *testing.T) {
 	base := openBase(t)
-	type tensors = map[string]safetensors.Tensor
 	for name, c := range map[string]struct {
 		tensors tensors
 		says    []string
@@ -81,6 +84,7 @@ func TestProblems(t *testing.T) {
 		"narrow word":      {tensors{"<a>": zeros(2, 8)}, []string{"<a>", "width 8", "16"}},
 		"cubic word":       {tensors{"<a>": zeros(1, 1, 16)}, []string{"<a>", "[1 1 16]"}},
 		"long word":        {tensors{"<a>": zeros(100, 16)}, []string{"<a>", "100 vectors"}},
+		"half a word":      {tensors{"clip_g": zeros(2, 32)}, []string{"SDXL", "clip_g"}},
 		"bundled for sdxl": {with(tensors{"bundle_emb.ann.clip_g": zeros(16)}), []string{"bundle_emb.ann.clip_g"}},
 		"several": {with(tensors{"lora_unet_x.alpha": zeros(), "junk": zeros(1), "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": zeros(2, 16)}),
 			[]string{"no such layer in its blocks: lora_unet_x.alpha", "junk", "other half", "mlp_fc1"}},
@@ -310,4 +314,81 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is wrong with a word for SDXL is said, whichever way it does not fit the two text encoders.
+func TestWordsThatSDXLCannotRead(t *testing.T) {
+	base, err := OpenBase(filepath.Join("..", "..", "models", "pipeline", "testdata", "tiny-sdxl_a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Close()
+	first, second := base.words[0].width, base.words[1].width
+	if first+second != base.TextWidth {
+		t.Fatal(first, second, base.TextWidth)
+	}
+	for name, c := range map[string]struct {
+		tensors tensors
+		says    []string
+	}{
+		"one encoder's": {tensors{"<a>": zeros(2, first)}, []string{"<a>", "clip_l and clip_g"}},
+		"half":          {tensors{"clip_l": zeros(2, first)}, []string{"clip_l", "other half"}},
+		"uneven":        {tensors{"clip_l": zeros(2, first), "clip_g": zeros(3, second)}, []string{"clip_g", "3 vectors here and 2 in clip_l"}},
+		"wide":          {tensors{"clip_l": zeros(2, first), "clip_g": zeros(2, second+1)}, []string{"clip_g", "another base model"}},
+		"more":          {tensors{"clip_l": zeros(2, first), "clip_g": zeros(2, second), "clip_h": zeros(2, 4)}, []string{"clip_h"}},
+	} {
+		path := filepath.Join(t.TempDir(), "bad.safetensors")
+		if err := safetensors.Write(path, c.tensors, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Read(path, base)
+		for _, word := range c.says {
+			if err == nil || !strings.Contains(err.Error(), word) {
+				t.Errorf("%s: %v, want %q in it", name, err, word)
+			}
+		}
+	}
+}
+
+// A word that is bundled with a LoRA of SDXL is read as one of a file of its own.
+func TestBundledWordOfSDXL(t *testing.T) {
+	base, err := OpenBase(filepath.Join("..", "..", "models", "pipeline", "testdata", "tiny-sdxl_a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Close()
+	lora, err := safetensors.Open(filepath.Join("testdata", "sdxl", "peft_a.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lora.Close()
+	all := tensors{}
+	for _, name := range lora.Names() {
+		values, shape, err := lora.Float32(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[name] = safetensors.F32(values, shape...)
+	}
+	path := filepath.Join(t.TempDir(), "bundle.safetensors")
+	write := func() (*Adapter, error) {
+		t.Helper()
+		if err := safetensors.Write(path, all, nil); err != nil {
+			t.Fatal(err)
+		}
+		return Read(path, base)
+	}
+	word := func(value float32, width int) safetensors.Tensor {
+		return safetensors.F32(slices.Repeat([]float32{value}, width), 1, width)
+	}
+	all["bundle_emb.ann.clip_l"] = word(1, base.words[0].width)
+	if _, err := write(); err == nil || !strings.Contains(err.Error(), "clip_g") {
+		t.Error(err)
+	}
+	all["bundle_emb.ann.clip_g"] = word(2, base.words[1].width)
+	a, err := write()
+	want := append(slices.Repeat([]float32{1}, base.words[0].width), slices.Repeat([]float32{2}, base.words[1].width)...)
+	if err != nil || a.Word != "ann" || !slices.Equal(a.Embeddings, want) || len(a.LoRA) == 0 {
+		t.Errorf("%+v, %v", a, err)
+	}
 }

@@ -42,13 +42,10 @@ func (a *Adapter) encode(f Format, base *Base) (tensors map[string]safetensors.T
 		tensors = a.diffusers(base)
 	case Embedding:
 		n := len(a.Embeddings) / base.TextWidth
-		if base.isSDXL {
-			return nil, nil, unfit("<%s>: a word for SDXL is one for each of its two text encoders, which concepts do not have", a.Word)
-		}
 		if n == 0 {
 			return nil, nil, unfit("<%s> has no word of its own: export it as %s, %s or %s", a.Word, Kohya, Diffusers, Merged)
 		}
-		tensors = map[string]safetensors.Tensor{"<" + a.Word + ">": safetensors.F32(a.Embeddings, n, base.TextWidth)}
+		tensors = a.word(base, n)
 	case Merged:
 		meta = map[string]string{"format": "pt"}
 		tensors, err = a.merged(base)
@@ -56,6 +53,25 @@ func (a *Adapter) encode(f Format, base *Base) (tensors map[string]safetensors.T
 		err = unfit("format %q: known are %s, %s, %s and %s", f, Kohya, Diffusers, Embedding, Merged)
 	}
 	return tensors, meta, err
+}
+
+// word is one tensor [n, width], or for SDXL one for each text encoder.
+func (a *Adapter) word(base *Base, n int) map[string]safetensors.Tensor {
+	names := []string{"<" + a.Word + ">"}
+	if len(base.words) == len(wordKeys) {
+		names = wordKeys
+	}
+	tensors := map[string]safetensors.Tensor{}
+	first := 0
+	for i, w := range base.words {
+		var values []float32
+		for row := range n {
+			values = append(values, a.Embeddings[row*base.TextWidth+first:][:w.width]...)
+		}
+		tensors[names[i]] = safetensors.F32(values, n, w.width)
+		first += w.width
+	}
+	return tensors
 }
 
 // FormatError says why something cannot be written in a format: the caller's fault.

@@ -242,10 +242,40 @@ def sdxl():
     save_file({k: v.contiguous() for k, v in expected.items()}, DATA / "sdxl" / "expected.safetensors")
 
 
+def sdxl_word_latents(folder, path, scale):
+    pipe = sdxl_pipeline(folder)
+    # Where the configuration has the old eos_token_id 2, transformers pools at the highest id: the new word's in place of the end's.
+    getattr(pipe.text_encoder_2, "text_model", pipe.text_encoder_2).eos_token_id = pipe.tokenizer_2.eos_token_id
+    word = load_file(path)
+    pipe.load_textual_inversion(word["clip_l"], token="<it>", text_encoder=pipe.text_encoder, tokenizer=pipe.tokenizer)
+    pipe.load_textual_inversion(word["clip_g"], token="<it>", text_encoder=pipe.text_encoder_2, tokenizer=pipe.tokenizer_2)
+    g = torch.Generator().manual_seed(3)
+    prompt = "a photo of <it> hat"
+    return pipe(prompt, num_inference_steps=5, guidance_scale=scale, generator=g, height=64, width=64, output_type="latent").images
+
+
+def sdxl_words():
+    """Words for both text encoders, of one vector and of two, and latents with them."""
+    expected = {}
+    for count, draw in ((1, "a"), (2, "b")):
+        folder, path = MODELS / "pipeline" / "testdata" / f"tiny-sdxl_{draw}", DATA / "sdxl" / f"word_{draw}.safetensors"
+        pipe, g = sdxl_pipeline(folder), torch.Generator().manual_seed(count)
+        widths = pipe.text_encoder.config.hidden_size, pipe.text_encoder_2.config.hidden_size
+        save_file({key: torch.randn(count, width, generator=g) for key, width in zip(("clip_l", "clip_g"), widths)}, path, metadata={"format": "pt"})
+        for scale in 1, 5:
+            expected[f"latents_{scale}_word_{draw}"] = sdxl_word_latents(folder, path, float(scale))
+    save_file({k: v.contiguous() for k, v in expected.items()}, DATA / "sdxl" / "words.safetensors")
+
+
 def check_sdxl(export, compare):
     expected = load_file(DATA / "sdxl" / "expected.safetensors")
+    words = load_file(DATA / "sdxl" / "words.safetensors")
     for path in sorted((DATA / "sdxl").glob("*_[ab].safetensors")):
         folder = MODELS / "pipeline" / "testdata" / f"tiny-sdxl_{path.stem[-1]}"
+        if path.stem.startswith("word"):
+            latents = sdxl_word_latents(folder, export(path, "embedding", folder), 1.0)
+            compare("embedding", latents, words[f"latents_1_{path.stem}"])
+            continue
         for form in ("kohya", "diffusers"):
             out = export(path, form, folder)
             compare(form, sdxl_latents(folder, out, 1.0), expected[f"latents_{path.stem}"])
@@ -275,6 +305,7 @@ def make():
     words(expected)
     sdxl_names()
     sdxl()
+    sdxl_words()
     save_file({k: v.contiguous() for k, v in expected.items()}, DATA / "expected.safetensors")
     for path in DATA.glob("**/*.safetensors"):
         path.chmod(0o644)
