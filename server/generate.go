@@ -77,22 +77,25 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	if err := c.readConcepts(&files); err != nil {
 		return err
 	}
-	reach := layersOf(files.concepts()...)
-	m, err := openReaching(c.Model, c.N, reach)
+	var exact []*pipeline.Result
+	if c.Compare {
+		if exact, err = c.whole(ctx, &files, r); err != nil {
+			return err
+		}
+	}
+	m, r, err := c.ready(c.Model, &files, r)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	if r.Prompt, r.Subjects, err = c.subjects(m, &files); err != nil {
-		return err
-	}
-	if err := c.readImages(m, &r); err != nil {
-		return err
-	}
-	var exact []*pipeline.Result
 	if c.Compare {
-		if exact, err = c.exact(ctx, m, reach, r); err != nil {
+		if err := warmUpShortcuts(ctx, m, r); err != nil {
 			return err
+		}
+		if exact == nil {
+			if exact, err = c.draw(ctx, m, r.Exact()); err != nil {
+				return err
+			}
 		}
 	}
 	start := time.Now()
@@ -113,6 +116,22 @@ func (c *generateCommand) Run(ctx context.Context) error {
 		return compare(results, exact).write(os.Stdout)
 	}
 	return nil
+}
+
+// ready opens the model and completes the request with what only a model can tell. The caller closes the model.
+func (c *generateCommand) ready(cfg config.Model, files *conceptFiles, r pipeline.Request) (*model, pipeline.Request, error) {
+	m, err := openReaching(cfg, c.N, layersOf(files.concepts()...))
+	if err != nil {
+		return nil, r, err
+	}
+	if r.Prompt, r.Subjects, err = c.subjects(m, files); err == nil {
+		err = c.readImages(m, &r)
+	}
+	if err != nil {
+		m.Close()
+		return nil, r, err
+	}
+	return m, r, nil
 }
 
 // request reads the flags that are numbers and texts.
@@ -248,17 +267,15 @@ func (c *generateCommand) draw(ctx context.Context, m *model, r pipeline.Request
 	return results, err
 }
 
-// exact draws the pictures without shortcuts, in float32, and readies the model for those with them.
-func (c *generateCommand) exact(ctx context.Context, m *model, reach layers, r pipeline.Request) ([]*pipeline.Result, error) {
-	if err := warmUpShortcuts(ctx, m, r); err != nil {
+// whole draws the exact pictures with a model in float32 that is closed again; nil where the settings' own model is in float32.
+func (c *generateCommand) whole(ctx context.Context, files *conceptFiles, r pipeline.Request) ([]*pipeline.Result, error) {
+	p, err := place(c.Model)
+	if err != nil || p.compute == onnx.Float32 {
 		return nil, err
 	}
-	if m.placement.compute == onnx.Float32 {
-		return c.draw(ctx, m, r.Exact())
-	}
-	whole := c.Model
-	whole.DType = onnx.Float32.String()
-	m, err := openReaching(whole, c.N, reach)
+	cfg := c.Model
+	cfg.DType = onnx.Float32.String()
+	m, r, err := c.ready(cfg, files, r)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"likeness/encoder/exchange"
+	"likeness/models/backend/onnx"
 	"likeness/models/backend/ort"
 	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
@@ -151,6 +152,12 @@ func agreement(b *testing.B, s *ort.Session, in map[string]op.Array, output, fil
 // openComponent makes a network of the checkpoint run as the server runs it.
 func openComponent(b *testing.B, name string, model func(config []byte) (op.Model, error)) *ort.Session {
 	b.Helper()
+	return openPrecision(b, name, model, onnx.Float32)
+}
+
+// openPrecision does so in a precision, on the CPU.
+func openPrecision(b *testing.B, name string, model func(config []byte) (op.Model, error), compute onnx.Precision) *ort.Session {
+	b.Helper()
 	if err := ort.Init(ort.LibraryPath()); err != nil {
 		b.Fatal(err)
 	}
@@ -163,7 +170,7 @@ func openComponent(b *testing.B, name string, model func(config []byte) (op.Mode
 	if err != nil {
 		b.Fatal(err)
 	}
-	session, err := openNetwork(name, m, weights, ort.Options{Threads: runtime.NumCPU()})
+	session, err := placement{Options: ort.Options{Threads: runtime.NumCPU(), Device: ort.CPU}, compute: compute}.open(name, m, weights)
 	if err != nil {
 		b.Fatal(err)
 	}

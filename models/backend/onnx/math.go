@@ -48,7 +48,8 @@ func (b *builder) MatMul(x, y op.Value) (op.Value, error) {
 }
 
 // Linear implements [op.Linear] as Gemm over flattened rows, which reads the weight as it lies in its file and adds the bias itself:
-// with MatMul and Add over transposed weights a UNet step takes 1.01 times as long, and opening it half as long again.
+// with MatMul and Add over transposed weights a UNet step takes 1.01 times as long, and opening it half as long again. In int8 with a scale of
+// each row and column (MatMulInteger) it takes 0.82 of the time, in bfloat16 (package ort) 0.30; MatMulNBits of 8 bits is slower than Gemm.
 func (b *builder) Linear(x, weight, bias op.Value) (op.Value, error) {
 	inputs := []op.Value{x, weight}
 	if bias != nil {
