@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/klauspost/cpuid/v2"
 	runtime "github.com/yalue/onnxruntime_go"
-	"golang.org/x/sys/cpu"
 )
 
 // OpenVINOVersion is that of OpenVINO's plugin for ONNX Runtime, as scripts/setup openvino installs it.
@@ -28,13 +28,16 @@ func openvinoPath() string {
 
 // CanBFloat16 is nil where the CPU can compute in bfloat16 (Options.BFloat16), and otherwise a *DeviceError that says why not.
 func CanBFloat16() error {
-	return canBFloat16(cpu.X86.HasAMXBF16 || cpu.X86.HasAVX512BF16, exists)
+	return canBFloat16(cpuid.CPU.VendorID == cpuid.Intel, cpuid.CPU.Supports(cpuid.AMXBF16) || cpuid.CPU.Supports(cpuid.AVX512BF16), exists)
 }
 
-func canBFloat16(processor bool, stat func(path string) bool) error {
-	const device = CPU + " in bfloat16"
-	if !processor {
-		return &DeviceError{Device: device, Reason: "the processor has no instructions for it (amx_bf16 or avx512_bf16)", Fix: "leave --dtype at float32"}
+func canBFloat16(intel, instructions bool, stat func(path string) bool) error {
+	const device, fix = CPU + " in bfloat16", "leave --dtype at float32"
+	if !instructions {
+		return &DeviceError{Device: device, Reason: "the processor has no instructions for it (amx_bf16 or avx512_bf16)", Fix: fix}
+	}
+	if !intel {
+		return &DeviceError{Device: device, Reason: "OpenVINO's plugin takes processors of Intel alone", Fix: fix}
 	}
 	if path := openvinoPath(); !stat(path) {
 		return &DeviceError{Device: device, Reason: path + " is missing", Fix: fetchOpenVINO}

@@ -16,10 +16,11 @@ import (
 // What the CPU lacks for bfloat16 is said, with what would change it.
 func TestBFloat16ThatCannotBe(t *testing.T) {
 	there, missing := func(string) bool { return true }, func(string) bool { return false }
-	if err := canBFloat16(true, there); err != nil {
+	if err := canBFloat16(true, true, there); err != nil {
 		t.Error(err)
 	}
-	for says, err := range map[string]error{"amx_bf16": canBFloat16(false, there), "scripts/setup openvino": canBFloat16(true, missing)} {
+	for says, err := range map[string]error{"amx_bf16": canBFloat16(true, false, there), "Intel": canBFloat16(false, true, there),
+		"scripts/setup openvino": canBFloat16(true, true, missing)} {
 		var wrong *DeviceError
 		if !errors.As(err, &wrong) || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%v, want %s in it", err, says)
