@@ -91,10 +91,7 @@ func (p placement) emit(name string, model op.Model, weights *checkpoint.Compone
 	if p.compiled(name) {
 		compute = onnx.Float32
 	}
-	graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
-		info, ok := weights.Info(weight)
-		return onnx.Weight{Info: info.Info, Path: info.Path}, ok
-	}, onnx.Options{Name: name, Compute: compute})
+	graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, Compute: compute})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
 	}

@@ -14,10 +14,7 @@ import (
 
 // openNetwork makes a component's model run on ONNX Runtime, as serving does.
 func openNetwork(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-	graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
-		info, ok := weights.Info(weight)
-		return onnx.Weight{Info: info.Info, Path: info.Path}, ok
-	}, onnx.Options{Name: name})
+	graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
 	}

@@ -16,13 +16,6 @@ import (
 
 const configFile = "config.json"
 
-// Info tells where a weight lies: Offset and Length are absolute bytes of the file at Path. Name is the weight's name
-// as diffusers spells it today, which may differ from the file's.
-type Info struct {
-	safetensors.Info
-	Path string
-}
-
 // Component is one open sub-folder: a network with weights, or a tokenizer or scheduler without.
 type Component struct {
 	path    string
@@ -109,15 +102,16 @@ func (c *Component) Config() json.RawMessage { return slices.Clone(c.config) }
 // Names lists the weights, sorted.
 func (c *Component) Names() []string { return slices.Sorted(maps.Keys(c.sources)) }
 
-// Info tells where the named weight lies; ok is false if there is none.
-func (c *Component) Info(name string) (info Info, ok bool) {
+// Info tells where the named weight lies; ok is false if there is none. Its name is as diffusers spells it today, which may differ from the
+// file's.
+func (c *Component) Info(name string) (info safetensors.Location, ok bool) {
 	s, ok := c.sources[name]
 	if !ok {
-		return Info{}, false
+		return safetensors.Location{}, false
 	}
 	inFile := s.info
 	inFile.Name, inFile.Shape = name, slices.Clone(s.info.Shape)
-	return Info{Info: inFile, Path: s.file.Path()}, true
+	return safetensors.Location{Info: inFile, Path: s.file.Path()}, true
 }
 
 // Float32 reads the named weight and its shape, converting from float16, bfloat16 or float64.

@@ -73,7 +73,7 @@ func (c *Component) hash(h hash.Hash) error {
 		return fmt.Errorf("%s: %w", c.path, err)
 	}
 	field(h, "config", config)
-	return c.eachFile(func(file io.ReaderAt, info Info) error {
+	return c.eachFile(func(file io.ReaderAt, info safetensors.Location) error {
 		samples, err := sample(file, info, sampleBytes)
 		field(h, fmt.Sprintf("%s %s %v", info.Name, info.DType, info.Shape), samples)
 		return err
@@ -84,7 +84,7 @@ func (c *Component) hash(h hash.Hash) error {
 func (c *Component) hashValues(h hash.Hash) error {
 	field(h, "weights of", []byte(filepath.Base(c.path)))
 	var broken []string
-	err := c.eachFile(func(file io.ReaderAt, info Info) error {
+	err := c.eachFile(func(file io.ReaderAt, info safetensors.Location) error {
 		if !isFloat(info.DType) || strings.HasSuffix(info.Name, positionIDs) {
 			return nil
 		}
@@ -109,7 +109,7 @@ func (c *Component) hashValues(h hash.Hash) error {
 }
 
 // eachFile calls visit with every weight, in order of their names, and the file it is in.
-func (c *Component) eachFile(visit func(file io.ReaderAt, info Info) error) error {
+func (c *Component) eachFile(visit func(file io.ReaderAt, info safetensors.Location) error) error {
 	files := map[string]*os.File{}
 	defer func() {
 		for _, file := range files {
@@ -157,7 +157,7 @@ func canonical(config json.RawMessage) ([]byte, error) {
 }
 
 // sample reads the weight's bytes, or of many some, length at the start, in the middle and at the end.
-func sample(file io.ReaderAt, info Info, length int64) ([]byte, error) {
+func sample(file io.ReaderAt, info safetensors.Location, length int64) ([]byte, error) {
 	if info.Length <= 3*length {
 		p := make([]byte, info.Length)
 		_, err := file.ReadAt(p, info.Offset)

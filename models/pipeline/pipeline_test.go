@@ -32,10 +32,7 @@ const prompt = "a drawing of a cat wearing a hat"
 // backend runs networks on ONNX Runtime; offsets act on the attention of the UNet's outer level.
 var backend = pipeline.Backend{
 	Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
-			info, ok := weights.Info(weight)
-			return onnx.Weight{Info: info.Info, Path: info.Path}, ok
-		}, onnx.Options{Name: name})
+		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name})
 		if err != nil {
 			return nil, err
 		}

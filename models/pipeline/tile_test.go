@@ -126,10 +126,7 @@ func vaeEngine(t *testing.T, folder string, tiling Tiling) *Engine {
 		t.Fatal(err)
 	}
 	n := newNetworks(Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (Runner, error) {
-		graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
-			info, ok := weights.Info(weight)
-			return onnx.Weight{Info: info.Info, Path: info.Path}, ok
-		}, onnx.Options{Name: name})
+		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name})
 		if err != nil {
 			return nil, err
 		}

@@ -63,6 +63,12 @@ type Info struct {
 	Length int64
 }
 
+// Location is a tensor of the file at Path.
+type Location struct {
+	Info
+	Path string
+}
+
 // Error says what is wrong with a file, or with one tensor of it.
 type Error struct {
 	Path   string // the file, or "data" for bytes in memory

@@ -16,59 +16,24 @@ import (
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
+	"likeness/encoder/encodertest"
 	"likeness/models/backend/onnx"
 	"likeness/models/backend/ort"
-	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pipeline"
-	"likeness/models/safetensors"
-	"likeness/models/unet"
-	"likeness/training/loop"
 	"likeness/training/portraits"
 	"likeness/training/tune"
 )
 
 const tinySD = "../../models/pipeline/testdata/tiny-sd"
 
-// withEncoder is a copy of the tiny folder with an encoder of random weights.
+// withEncoder is a copy of the tiny folder with an encoder.
 func withEncoder(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "model")
-	if err := os.CopyFS(dir, os.DirFS(tinySD)); err != nil {
-		t.Fatal(err)
-	}
 	cfg := encoder.Default(16)
 	cfg.ImageSize, cfg.Rank, cfg.NumCoefficients = 32, 2, 3
-	folder, err := checkpoint.OpenComponent(filepath.Join(dir, checkpoint.UNet))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer folder.Close()
-	base, err := unet.ParseConfig(folder.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	layout, err := trace.Layout(unet.New(base, nil), cfg.Rank, cfg.IsTarget)
-	if err != nil {
-		t.Fatal(err)
-	}
-	weights, err := loop.Init(func(s op.Scope) map[string]op.Tensor {
-		out := encoder.Network(cfg, layout)(s)
-		out["offsets"] = encoder.Offsets(s, cfg, layout, out["coefficients"])
-		return out
-	}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tensors := map[string]safetensors.Tensor{}
-	for name, a := range weights {
-		tensors[name] = safetensors.F32(a.F32, a.Dims...)
-	}
-	if err := checkpoint.WriteComponent(filepath.Join(dir, "encoder"), cfg, tensors, nil); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return encodertest.Folder(t, tinySD, cfg)
 }
 
 // onRuntime makes networks run on ONNX Runtime.
@@ -78,10 +43,7 @@ func onRuntime(t *testing.T) Network {
 		t.Fatal(err)
 	}
 	return func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
-			info, ok := weights.Info(weight)
-			return onnx.Weight{Info: info.Info, Path: info.Path}, ok
-		}, onnx.Options{Name: name})
+		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name})
 		if err != nil {
 			return nil, err
 		}

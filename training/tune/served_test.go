@@ -93,10 +93,7 @@ func serve(t *testing.T, dir string, c *concept.Concept) image.Image {
 		t.Fatal(err)
 	}
 	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		graph, err := onnx.Emit(model, func(weight string) (onnx.Weight, bool) {
-			info, ok := weights.Info(weight)
-			return onnx.Weight{Info: info.Info, Path: info.Path}, ok
-		}, onnx.Options{Name: name})
+		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name})
 		if err != nil {
 			return nil, err
 		}

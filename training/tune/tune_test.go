@@ -19,54 +19,18 @@ import (
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
+	"likeness/encoder/encodertest"
 	"likeness/encoder/exchange"
-	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
-	"likeness/models/op"
-	"likeness/models/safetensors"
-	"likeness/models/unet"
-	"likeness/training/loop"
 )
 
-// withEncoder is a copy of the tiny folder with an encoder of random weights.
+// withEncoder is a copy of the tiny folder with an encoder.
 func withEncoder(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "model")
-	if err := os.CopyFS(dir, os.DirFS(tinySD)); err != nil {
-		t.Fatal(err)
-	}
 	cfg := encoder.Default(16)
 	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups, cfg.PlaceChannels = 32, 4, []int{8, 8}, 4, 4
 	cfg.HiddenSize, cfg.Rank, cfg.NumCoefficients = 16, 2, 3
-	folder, err := checkpoint.OpenComponent(filepath.Join(dir, checkpoint.UNet))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer folder.Close()
-	base, err := unet.ParseConfig(folder.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	layout, err := trace.Layout(unet.New(base, nil), cfg.Rank, cfg.IsTarget)
-	if err != nil {
-		t.Fatal(err)
-	}
-	weights, err := loop.Init(func(s op.Scope) map[string]op.Tensor {
-		out := encoder.Network(cfg, layout)(s)
-		out["offsets"] = encoder.Offsets(s, cfg, layout, out["coefficients"])
-		return out
-	}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tensors := map[string]safetensors.Tensor{}
-	for name, a := range weights {
-		tensors[name] = safetensors.F32(a.F32, a.Dims...)
-	}
-	if err := checkpoint.WriteComponent(filepath.Join(dir, "encoder"), cfg, tensors, nil); err != nil {
-		t.Fatal(err)
-	}
-	return dir
+	return encodertest.Folder(t, tinySD, cfg)
 }
 
 // writePhotos writes n photos of coloured shapes.

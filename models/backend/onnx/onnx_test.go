@@ -85,7 +85,7 @@ func TestExternalFolder(t *testing.T) {
 	}
 	weights := func(name string) (Weight, bool) {
 		info := safetensors.Info{DType: safetensors.TypeF32, Shape: []int{2}, Offset: 64, Length: 8}
-		return Weight{Info: info, Path: filepath.Join(root, at[name])}, true
+		return Weight{Location: safetensors.Location{Info: info, Path: filepath.Join(root, at[name])}}, true
 	}
 	for _, c := range []struct {
 		names           []string
@@ -117,7 +117,7 @@ func TestExternalFolder(t *testing.T) {
 // TestEmitRefuses gives every operation arguments that do not fit; the error names the weight path or the output.
 func TestEmitRefuses(t *testing.T) {
 	weights := func(string) (Weight, bool) {
-		return Weight{Info: safetensors.Info{DType: safetensors.TypeF32, Shape: []int{4}, Length: 16}, Data: make([]byte, 16)}, true
+		return Weight{Location: safetensors.Location{Info: safetensors.Info{DType: safetensors.TypeF32, Shape: []int{4}, Length: 16}}, Data: make([]byte, 16)}, true
 	}
 	for name, f := range map[string]func(s op.Scope, x, w op.Tensor) op.Tensor{
 		"Add":       func(s op.Scope, x, w op.Tensor) op.Tensor { return x.Add(s.Const(make([]float32, 3), 3)) },
