@@ -13,6 +13,7 @@ import (
 	"likeness/server/api"
 	"likeness/server/jobs"
 	"likeness/server/jobs/jobstest"
+	"likeness/training/protocol"
 )
 
 // serveRefining serves a tiny model with a worker that does what the acts say.
@@ -42,7 +43,8 @@ func TestRefine(t *testing.T) {
 	p.until("the concept is there", `document.querySelector(".concept .refine")`)
 	p.fill("#prompt", "<me> hi")
 	p.click(".concept .refine")
-	p.until("the dialog is open", `document.querySelector("#refine").open && document.querySelectorAll("#refine-method option").length === 3`)
+	p.until("the dialog is open", fmt.Sprintf(`document.querySelector("#refine").open && document.querySelectorAll("#refine-method option").length === %d`, len(protocol.Methods)))
+	p.wantText("#refine-help", "It "+protocol.Quick.Help+".")
 	p.wantText("#refine-photos", "1 photo")
 	p.fill("#refine-steps", "6")
 	p.click("#refine-start")

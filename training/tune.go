@@ -51,8 +51,7 @@ func (tuneCommand) Help() string {
 	var b strings.Builder
 	b.WriteString("Methods:\n\n")
 	for _, m := range tune.Methods {
-		d := m.Defaults
-		fmt.Fprintf(&b, "  %-17s  %s (%d steps of %d, learning rate %g)\n", m.Name, m.Help, d.Steps, d.Batch, d.LR)
+		fmt.Fprintf(&b, "  %-17s  %s (%d steps of %d, learning rate %g)\n", m.Name, m.Help, m.Steps, m.Batch, m.LearningRate)
 	}
 	b.WriteString(`
 All of them keep the step that is best on noise they never train on. Ctrl-C writes the best so far; the same command then goes on.

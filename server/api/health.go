@@ -23,24 +23,24 @@ func (s *Server) document(c echo.Context) error {
 // listModels is GET /v1/models, with what the page needs to know of the model.
 func (s *Server) listModels(c echo.Context) error {
 	type model struct {
-		ID            string   `json:"id"`
-		Object        string   `json:"object"`
-		Created       int64    `json:"created"`
-		OwnedBy       string   `json:"owned_by"`
-		Size          string   `json:"size"`
-		Steps         int      `json:"steps"`
-		GuidanceScale float64  `json:"guidance_scale"`
-		Scheduler     string   `json:"scheduler"`
-		Schedulers    []string `json:"schedulers"`
-		Class         string   `json:"class"`
-		MaxPhotos     int      `json:"max_photos"`
-		MaxPictures   int      `json:"max_pictures"`
-		MaxSteps      int      `json:"max_steps"`
-		MaxGuidance   float64  `json:"max_guidance_scale"`
-		MaxStrength   float64  `json:"max_concept_strength"`
-		MaxUpload     int64    `json:"max_upload_bytes"`
-		Tuning        []string `json:"tuning_methods"`
-		MaxTuned      int      `json:"max_tuning_photos"`
+		ID            string       `json:"id"`
+		Object        string       `json:"object"`
+		Created       int64        `json:"created"`
+		OwnedBy       string       `json:"owned_by"`
+		Size          string       `json:"size"`
+		Steps         int          `json:"steps"`
+		GuidanceScale float64      `json:"guidance_scale"`
+		Scheduler     string       `json:"scheduler"`
+		Schedulers    []string     `json:"schedulers"`
+		Class         string       `json:"class"`
+		MaxPhotos     int          `json:"max_photos"`
+		MaxPictures   int          `json:"max_pictures"`
+		MaxSteps      int          `json:"max_steps"`
+		MaxGuidance   float64      `json:"max_guidance_scale"`
+		MaxStrength   float64      `json:"max_concept_strength"`
+		MaxUpload     int64        `json:"max_upload_bytes"`
+		Tuning        []methodBody `json:"tuning_methods"`
+		MaxTuned      int          `json:"max_tuning_photos"`
 	}
 	m := s.Model
 	return c.JSON(http.StatusOK, struct {
@@ -49,7 +49,7 @@ func (s *Server) listModels(c echo.Context) error {
 	}{"list", []model{{
 		m.ID, "model", 0, "likeness", fmt.Sprintf("%dx%d", m.Width, m.Height), m.Steps, m.GuidanceScale, m.Scheduler, m.Schedulers,
 		m.Class, maxPhotos, maxPictures, maxSteps, maxGuidance, concept.MaxScale, s.MaxUpload,
-		s.tuningMethods(), maxTunedPhotos,
+		bodyOfMethods(s.tuningMethods()), maxTunedPhotos,
 	}}})
 }
 

@@ -10,6 +10,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/labstack/echo/v4"
@@ -44,18 +45,28 @@ type tuneBody struct {
 // tuneNumbers are the fields of a form that are numbers.
 var tuneNumbers = []string{"steps", "learning_rate", "batch", "rank", "vectors", "seed", "preview_every"}
 
+// methodBody is a way to tune a concept.
+type methodBody struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	Help  string `json:"help"`
+	Steps int    `json:"steps"`
+}
+
 // tuningMethods are those that concepts can be tuned by; none where there is no worker.
-func (s *Server) tuningMethods() []string {
-	methods := []string{}
+func (s *Server) tuningMethods() []protocol.Method {
 	if s.Jobs == nil || s.Jobs.Available() != nil {
-		return methods
+		return nil
 	}
-	for _, m := range protocol.Methods {
-		if s.Model.Encoder != "" || !protocol.NeedsEncoder(m) {
-			methods = append(methods, m)
-		}
+	return slices.DeleteFunc(slices.Clone(protocol.Methods), func(m protocol.Method) bool { return m.NeedsEncoder && s.Model.Encoder == "" })
+}
+
+func bodyOfMethods(methods []protocol.Method) []methodBody {
+	bodies := []methodBody{}
+	for _, m := range methods {
+		bodies = append(bodies, methodBody{m.Name, m.Title, m.Help, m.Steps})
 	}
-	return methods
+	return bodies
 }
 
 // tuneConcept is POST /v1/concepts/{id}/tune, a form with photos, or JSON that names sample photos.
@@ -183,19 +194,20 @@ func (s *Server) readSamples(names []string) (photos [][]byte, err error) {
 // checkTuning checks the settings before a worker is asked.
 func (s *Server) checkTuning(b tuneBody) (protocol.Settings, error) {
 	t := protocol.Settings{
-		Method: or(b.Method, "quick"), Steps: or(b.Steps, 0), LearningRate: or(b.LearningRate, 0), Batch: or(b.Batch, 0), Rank: or(b.Rank, 0),
+		Method: or(b.Method, protocol.Quick.Name), Steps: or(b.Steps, 0), LearningRate: or(b.LearningRate, 0), Batch: or(b.Batch, 0), Rank: or(b.Rank, 0),
 		Vectors: or(b.Vectors, 0), Seed: or(b.Seed, 1), Captions: or(b.Captions, ""), PreviewEvery: or(b.PreviewEvery, 0),
 	}
 	err := firstError(
-		oneOf("method", t.Method, protocol.Methods...), oneOf("captions", or(b.Captions, "portrait"), "portrait", "photo"),
+		oneOf("method", t.Method, protocol.Names(protocol.Methods)...), oneOf("captions", or(b.Captions, "portrait"), "portrait", "photo"),
 		between("steps", or(b.Steps, 1), 1, maxTunedSteps), between("batch", or(b.Batch, 1), 1, maxTunedBatch),
 		between("rank", or(b.Rank, 1), 1, maxTunedRank), between("vectors", or(b.Vectors, 1), 1, maxTunedVectors),
 		between("preview_every", t.PreviewEvery, 0, maxTunedSteps), between("seed", t.Seed, 0, maxSeed),
 		between("learning_rate", or(b.LearningRate, 1), 1e-8, 1),
 	)
-	if err == nil && s.Model.Encoder == "" && protocol.NeedsEncoder(t.Method) {
+	if m, known := protocol.Find(t.Method); err == nil && known && m.NeedsEncoder && s.Model.Encoder == "" {
 		err = &problem{http.StatusUnprocessableEntity, "method_not_servable", "method",
-			fmt.Sprintf("method %s starts from what the model's encoder says, and the model that is served has none: use %s", t.Method, strings.Join(s.tuningMethods(), " or "))}
+			fmt.Sprintf("method %s starts from what the model's encoder says, and the model that is served has none: use %s", t.Method,
+				strings.Join(protocol.Names(s.tuningMethods()), " or "))}
 	}
 	return t, err
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -17,6 +18,7 @@ import (
 	"likeness/encoder/concept"
 	"likeness/server/jobs"
 	"likeness/server/jobs/jobstest"
+	"likeness/training/protocol"
 )
 
 func TestMain(m *testing.M) {
@@ -230,8 +232,24 @@ func TestModelWithoutEncoder(t *testing.T) {
 	w := tuned(t)
 	me := w.concept("me", red)
 	w.Server.Model.Encoder = ""
-	w.want(w.tune(me.ID, photo(red)), http.StatusUnprocessableEntity, "method_not_servable", "lora or textual-inversion")
-	w.want(w.get("/v1/models"), http.StatusOK, `"tuning_methods":["lora","textual-inversion"]`)
+	w.want(w.tune(me.ID, photo(red)), http.StatusUnprocessableEntity, "method_not_servable", "use lora or textual-inversion")
+	w.want(w.get("/v1/models"), http.StatusOK, `"tuning_methods":[{"name":"lora","title":"LoRA",`)
+}
+
+// The document names the methods of the protocol, wherever it names methods.
+func TestMethodsInTheDocument(t *testing.T) {
+	schemas := readDocument(t).Components.Schemas
+	for _, name := range []string{"Tuning", "TuningWithPhotos"} {
+		var documented []string
+		for _, value := range schemas[name].Value.Properties["method"].Value.Enum {
+			if method, ok := value.(string); ok { // null stands for none
+				documented = append(documented, method)
+			}
+		}
+		if want := protocol.Names(protocol.Methods); !slices.Equal(documented, want) {
+			t.Errorf("%s has the methods %q, the protocol %q", name, documented, want)
+		}
+	}
 }
 
 func TestFailedAndCancelledJobs(t *testing.T) {

@@ -74,7 +74,7 @@ func candidates(wanted []string, t trials) ([]candidate, error) {
 	known := []string{encoder.Method}
 	for _, m := range tune.Methods {
 		known = append(known, m.Name)
-		c := candidate{name: m.Name, method: m.Name, tuning: tune.Config{Method: m.Name, Word: word, Class: class, Seed: 1}, defaults: m.Defaults}
+		c := candidate{name: m.Name, method: m.Name, tuning: tune.Config{Method: m.Name, Word: word, Class: class, Seed: 1}, defaults: m.Defaults()}
 		own := t
 		if m.Name == quickMethod && len(t.steps) == 0 {
 			own.steps = quickSteps

@@ -16,22 +16,11 @@
 // of its output, is a crash. When its standard input ends, so does the worker, at once: it never outlives its server.
 package protocol
 
-import "slices"
-
 // Version is of this protocol; server and worker must have the same.
 const Version = 1
 
 // MaxLine is how many bytes a line has at most: photos and concepts are in it as base64.
 const MaxLine = 512 << 20
-
-// Methods are those of package tune that make a concept a server can draw with.
-var Methods = []string{"quick", "lora", "textual-inversion"}
-
-// NeedsEncoder tells whether a method starts from what the model's encoder says.
-func NeedsEncoder(method string) bool { return method == "quick" }
-
-// Known tells whether there is a method of that name.
-func Known(method string) bool { return slices.Contains(Methods, method) }
 
 // Settings say what is learned and for how long. A zero number takes the method's own.
 type Settings struct {

@@ -9,36 +9,37 @@ import (
 	"strings"
 
 	"likeness/encoder/exchange"
+	"likeness/training/protocol"
 )
 
-// Method is one way to learn a concept.
+// Method is one of the protocol's, with how it learns.
 type Method struct {
-	Name     string
-	Help     string
-	Defaults Config // what zero fields of a configuration take
-
+	protocol.Method
 	patience int // measurements of the held-out loss without a gain that end the run early; 0: it takes all steps
 	start    func(ctx context.Context, b *Base, cfg Config, photos []Photo) (*learner, error)
 }
 
-// Methods are all there are.
+// Methods are all there are, in the protocol's order.
 var Methods = []Method{quick, lora, textualInversion, customDiffusion, dreamBooth}
 
 // find returns a method by its name.
 func find(name string) (Method, error) {
-	var names []string
 	for _, m := range Methods {
 		if m.Name == name {
 			return m, nil
 		}
-		names = append(names, m.Name)
 	}
-	return Method{}, fmt.Errorf("method %q: known are %s", name, strings.Join(names, ", "))
+	return Method{}, fmt.Errorf("method %q: known are %s", name, strings.Join(protocol.Names(protocol.Methods), ", "))
+}
+
+// Defaults are what zero fields of a configuration take.
+func (m Method) Defaults() Config {
+	return Config{Steps: m.Steps, LR: m.LearningRate, Batch: m.Batch, Rank: m.Rank, Vectors: m.Vectors}
 }
 
 // complete fills in the method's defaults.
 func (m Method) complete(c Config) Config {
-	d := m.Defaults
+	d := m.Defaults()
 	c.Steps, c.LR, c.Batch = cmp.Or(c.Steps, d.Steps), cmp.Or(c.LR, d.LR), cmp.Or(c.Batch, d.Batch)
 	c.Accumulate, c.Rank, c.Vectors = cmp.Or(c.Accumulate, 1), cmp.Or(c.Rank, d.Rank), cmp.Or(c.Vectors, d.Vectors)
 	c.Init = cmp.Or(c.Init, c.Class)
@@ -51,9 +52,7 @@ func (m Method) complete(c Config) Config {
 // quick is the product's own: the encoder's prediction, moved a little. New rows beside the predicted ones relax the rank (HyperDreamBooth,
 // Ruiz et al. 2023, section 4.3), with nothing baked in: rank r₁ + r₂ holds the prediction and its change exactly.
 var quick = Method{
-	Name:     "quick",
-	Help:     "starts from what the encoder says and moves words and layers for some steps; ends when it no longer gains",
-	Defaults: Config{Steps: 20, LR: 2e-4, Batch: 8, Rank: 4},
+	Method:   protocol.Quick,
 	patience: 2,
 	start: func(ctx context.Context, b *Base, cfg Config, photos []Photo) (*learner, error) {
 		predicted, err := b.predict(ctx, cfg, photos)
@@ -81,9 +80,7 @@ const quickPull = 10
 // lora learns low-rank changes of layers (Hu et al. 2022), with alpha as kohya's and diffusers' trainers have it. Its concepts act on the
 // negative prompt too, as published ones do.
 var lora = Method{
-	Name:     exchange.MethodLoRA,
-	Help:     "learns low-rank changes of the UNet's layers, from nothing; the prompt's class noun stands for the subject",
-	Defaults: Config{Steps: 500, LR: 1e-4, Batch: 1, Rank: 4},
+	Method: protocol.LoRA,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
 		if cfg.Rank < 1 {
 			return nil, fmt.Errorf("rank %d: must be at least 1", cfg.Rank)
@@ -105,9 +102,7 @@ var lora = Method{
 
 // textualInversion learns a word alone (Gal et al. 2022). No other word moves, since none is trained.
 var textualInversion = Method{
-	Name:     "textual-inversion",
-	Help:     "learns the vectors of a word alone, which starts as the init noun",
-	Defaults: Config{Steps: 1000, LR: 5e-3, Batch: 1, Vectors: 1},
+	Method: protocol.TextualInversion,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
 		nouns, longest, err := b.nouns(cfg.Word, cfg.Class, cfg.Vectors)
 		if err != nil {

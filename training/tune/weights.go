@@ -18,6 +18,7 @@ import (
 	"likeness/models/pixels"
 	"likeness/models/unet"
 	"likeness/training/base"
+	"likeness/training/protocol"
 )
 
 // weightsPart are weights of the UNet itself, under the component's name: they are found before the frozen ones.
@@ -25,9 +26,7 @@ const weightsPart = checkpoint.UNet
 
 // customDiffusion learns keys and values of cross-attention, and a word (Kumari et al. 2023).
 var customDiffusion = Method{
-	Name:     "custom-diffusion",
-	Help:     "learns a word and all keys and values of cross-attention, beside pictures of the class; kept as changes of the rank",
-	Defaults: Config{Steps: 250, LR: 1e-5, Batch: 2, Rank: 16, Vectors: 1},
+	Method: protocol.CustomDiffusion,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
 		weights, err := b.weightsOf(func(name string) bool {
 			return strings.HasSuffix(name, ".attn2.to_k.weight") || strings.HasSuffix(name, ".attn2.to_v.weight")
@@ -43,9 +42,7 @@ var customDiffusion = Method{
 // dreamBooth learns all weights of the UNet (Ruiz et al. 2023). The subject is a rare word before its class noun: two vectors, the first
 // of a random direction, the second the noun itself; neither is learned.
 var dreamBooth = Method{
-	Name:     "dreambooth",
-	Help:     "learns all weights of the UNet, beside pictures of the class; kept as changes of the rank of the layers that a concept can hold",
-	Defaults: Config{Steps: 400, LR: 5e-6, Batch: 1, Rank: 32, Vectors: 2},
+	Method: protocol.DreamBooth,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
 		weights, err := b.weightsOf(func(string) bool { return true })
 		if err != nil {

@@ -6,13 +6,11 @@ import { byId, make } from "./element.js";
 import { readRequest } from "./prompt.js";
 import { complain, toast } from "./toast.js";
 
-const names = { quick: "Quick, from the encoder", lora: "LoRA", "textual-inversion": "Textual inversion" };
-const usual = { quick: 20 }; // steps, where none are asked for
 const previews = 4; // in a run
 const seed = 1; // of the pictures before and after
 
 const photos = new Map(); // of this visit: concept id → files
-let limits = { max_tuning_photos: 20 };
+let limits = { max_tuning_photos: 20, tuning_methods: [] };
 let concept = null; // that the dialog is about
 let job = null; // that runs
 
@@ -25,7 +23,8 @@ export function remember({ id }, files) {
 export function setUpRefine(model) {
   model.then((m) => {
     limits = m;
-    byId("refine-method").replaceChildren(...m.tuning_methods.map((method) => make("option", { value: method }, names[method] ?? method)));
+    byId("refine-method").replaceChildren(...m.tuning_methods.map(({ name, title }) => make("option", { value: name }, title)));
+    showMethod();
   }, () => {});
   const files = byId("refine-files");
   files.addEventListener("change", () => {
@@ -35,6 +34,7 @@ export function setUpRefine(model) {
     remember(concept, chosen.slice(0, limits.max_tuning_photos));
     showPhotos();
   });
+  byId("refine-method").addEventListener("change", showMethod);
   byId("refine-form").addEventListener("submit", (event) => {
     event.preventDefault();
     refine(concept);
@@ -57,6 +57,12 @@ export function openRefine(chosen) {
   showPhotos();
   showVersions(concept);
   byId("refine").showModal();
+}
+
+const method = () => limits.tuning_methods.find(({ name }) => name === byId("refine-method").value);
+
+function showMethod() {
+  byId("refine-help").textContent = method() ? `It ${method().help}.` : "";
 }
 
 const files = () => photos.get(concept.id) ?? [];
@@ -89,7 +95,7 @@ async function refine(chosen) {
   const steps = Math.round(Number(byId("refine-steps").value));
   const settings = { method: byId("refine-method").value };
   if (steps > 0) settings.steps = steps;
-  settings.preview_every = Math.max(1, Math.floor((steps || usual[settings.method] || 500) / previews));
+  settings.preview_every = Math.max(1, Math.floor((steps || method().steps) / previews));
   setRunning({});
   setState("Drawing it as it is…");
   try {

@@ -1,0 +1,56 @@
+package protocol
+
+import "slices"
+
+// Method is a way to learn a concept: what commands, server and page call it, and what it takes where nothing else is asked for.
+type Method struct {
+	Name         string
+	Title        string // for people
+	Help         string // a line, lower-case
+	Steps        int
+	Batch        int
+	Rank         int // of the changes of layers that a concept of it holds; 0: those of the model's encoder, or none
+	Vectors      int // of its word; 0: those of the model's encoder, or none
+	LearningRate float64
+	NeedsEncoder bool // it starts from what the model's encoder says
+}
+
+// The methods. How they learn is package tune's.
+var (
+	Quick = Method{Name: "quick", Title: "Quick, from the encoder",
+		Help:  "starts from what the encoder says and moves words and layers for some steps; ends when it no longer gains",
+		Steps: 20, LearningRate: 2e-4, Batch: 8, Rank: 4, NeedsEncoder: true}
+	LoRA = Method{Name: "lora", Title: "LoRA",
+		Help:  "learns low-rank changes of the UNet's layers, from nothing; the prompt's class noun stands for the subject",
+		Steps: 500, LearningRate: 1e-4, Batch: 1, Rank: 4}
+	TextualInversion = Method{Name: "textual-inversion", Title: "Textual inversion",
+		Help:  "learns the vectors of a word alone, which starts as the init noun",
+		Steps: 1000, LearningRate: 5e-3, Batch: 1, Vectors: 1}
+	CustomDiffusion = Method{Name: "custom-diffusion", Title: "Custom Diffusion",
+		Help:  "learns a word and all keys and values of cross-attention, beside pictures of the class; kept as changes of the rank",
+		Steps: 250, LearningRate: 1e-5, Batch: 2, Rank: 16, Vectors: 1}
+	DreamBooth = Method{Name: "dreambooth", Title: "DreamBooth",
+		Help:  "learns all weights of the UNet, beside pictures of the class; kept as changes of the rank of the layers that a concept can hold",
+		Steps: 400, LearningRate: 5e-6, Batch: 1, Rank: 32, Vectors: 2}
+)
+
+// Methods are all there are, in the order in which they are shown.
+var Methods = []Method{Quick, LoRA, TextualInversion, CustomDiffusion, DreamBooth}
+
+// Names lists methods' names.
+func Names(methods []Method) []string {
+	var names []string
+	for _, m := range methods {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// Find returns the method of a name.
+func Find(name string) (m Method, ok bool) {
+	i := slices.IndexFunc(Methods, func(m Method) bool { return m.Name == name })
+	if i < 0 {
+		return m, false
+	}
+	return Methods[i], true
+}
