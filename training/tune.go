@@ -31,9 +31,9 @@ type tuneCommand struct {
 	Accumulate int     `help:"Batches in a step: a larger batch in the same memory." default:"1"`
 	Seed       uint64  `help:"Of noise and variants. One seed twice is one concept." default:"1"`
 
-	Rank    int      `help:"Rank of the layers' changes: lora's, of quick those beside the prediction, and what custom-diffusion and dreambooth are kept as (0: the method's)."`
+	Rank    int      `help:"Rank of the layers' changes: lora's, of quick those beside the prediction, and what custom-diffusion, dreambooth and svdiff are kept as (0: the method's)."`
 	Alpha   float64  `help:"LoRA's alpha: the changes count alpha/rank times (0: once)."`
-	Targets []string `help:"Layers of the UNet that lora changes, by the ends of their paths, as attn2.to_k,attn2.to_v (default: the encoder's, or all of attention)." placeholder:"NAME,..."`
+	Targets []string `help:"Layers of the UNet that lora and svdiff change, by the ends of their paths, as attn2.to_k,attn2.to_v (default: svdiff's are all, lora's the encoder's, or all of attention)." placeholder:"NAME,..."`
 	Vectors int      `help:"Vectors of the word (0: the method's; lora has none by default)."`
 	Init    string   `help:"The noun that a word starts as (default: the class)." placeholder:"NOUN"`
 
@@ -182,10 +182,14 @@ func (l *tuneLine) show(e tune.Event) {
 	if l.terminal {
 		every, before, after = 100*time.Millisecond, "\r\x1b[K", ""
 	}
-	if time.Since(l.shown) < every && e.Step < e.Steps {
+	if time.Since(l.shown) < every && (e.Step < e.Steps || e.Preparing != "") {
 		return
 	}
 	l.shown = time.Now()
+	if e.Preparing != "" {
+		fmt.Fprint(os.Stderr, before, e.Preparing, after)
+		return
+	}
 	fmt.Fprintf(os.Stderr, "%sstep %d/%d  loss %.4f  held-out %.4f (best at step %d)  %.2f steps/s  %s left%s",
 		before, e.Step, e.Steps, e.Loss, e.HeldOut, e.Best, e.PerSecond, e.Left.Round(time.Second), after)
 }

@@ -213,6 +213,25 @@ func TestOffsetsAreTakenAway(t *testing.T) {
 	optest.Near(t, "y", got, run(t, layers(nil), layerWeights, inputs), 0)
 }
 
+// A weight that the scope gives is read in the place of the checkpoint's; all others are the checkpoint's.
+func TestWeightsInTheirPlace(t *testing.T) {
+	weights := map[string]op.Array{"unet/a.weight": op.Floats([]float32{2}, 1, 1), "unet/a.bias": op.Floats([]float32{1}, 1)}
+	y := run(t, func(s op.Scope) op.Tensor {
+		twice := func(name string, dims ...int) (op.Tensor, bool) {
+			if name != "a.weight" {
+				return op.Tensor{}, false
+			}
+			return s.Component("unet").Weight(name, dims...).Scale(2), true
+		}
+		u, x := s.Component("unet").WithWeights(twice).At("a"), s.Const([]float32{3}, 1, 1)
+		changed := nn.Linear(u, x, 1, 1, true)
+		return changed.Concat(1, nn.Linear(u.WithWeights(nil), x, 1, 1, true))
+	}, weights, nil)
+	if want := []float32{13, 7}; !slices.Equal(y.F32, want) {
+		t.Errorf("%v, want %v", y.F32, want)
+	}
+}
+
 func TestArrayCheck(t *testing.T) {
 	for _, a := range []op.Array{
 		op.Floats([]float32{1, 2}, 3), op.Floats(nil, 1), op.Ints([]int64{1}, 2, 1), op.Floats([]float32{1, 2}),

@@ -50,6 +50,7 @@ type Scope struct {
 	component string
 	path      string
 	deltas    Deltas
+	weights   Weights
 }
 
 // Component enters a network of its own inside a larger model: its weights are named "component/path", its paths start anew.
@@ -83,8 +84,22 @@ func (s Scope) wrap(name string, v Value, err error) Tensor {
 
 // Weight is the tensor of the checkpoint with this name under the scope.
 func (s Scope) Weight(name string, dims ...int) Tensor {
+	if s.weights != nil {
+		if t, ok := s.weights(s.name(name), dims...); ok {
+			return t
+		}
+	}
 	v, err := s.b.Weight(s.component+s.name(name), dims...)
 	return s.wrap("Weight "+name, v, err)
+}
+
+// Weights gives a tensor in the place of the weight of a dotted name; ok is false where the weight is the checkpoint's.
+type Weights func(name string, dims ...int) (t Tensor, ok bool)
+
+// WithWeights makes networks under s read their weights from weights first. Nil takes them away.
+func (s Scope) WithWeights(weights Weights) Scope {
+	s.weights = weights
+	return s
 }
 
 // Input declares an input of the run; names of inputs do not depend on the scope.

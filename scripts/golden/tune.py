@@ -1,15 +1,17 @@
 """Golden tunings: twenty steps of each method in PyTorch, on the tiny folder of pipeline.py with diffusers' and peft's own modules.
 
     pip install torch==2.7.1 diffusers==0.42.1 transformers==5.23.0 peft==0.21.2 safetensors numpy
-    python scripts/golden/tune.py
+    python scripts/golden/tune.py [METHOD ...]
 
 Rewrites training/tune/testdata/. See README.md beside this file.
 """
 
 import json
 import math
+import sys
 
 import torch
+import torch.nn.utils.parametrize
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from models import MODELS
 from peft import LoraConfig
@@ -28,8 +30,9 @@ CASES = {
     "quick": dict(cls="cat", init="cat", vectors=2, rank=6, alpha=6.0, lr=2e-3, word_lr=2e-3, decay=0.0, pull=10.0, batch=2, accumulate=2, prediction="v_prediction"),
     "custom-diffusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=1e-3, word_lr=1e-2, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[".attn2.to_k.weight", ".attn2.to_v.weight"], prior=2),
     "dreambooth": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=2e-4, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[""], prior=2),
+    "svdiff": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=1e-2, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", spectra=True, prior=2),
 }
-KEPT = ("mid_block.attentions", "conv_in", "attn2")  # of dreambooth's weights: the files stay small
+KEPT = ("mid_block.attentions", "conv_in", "attn2")  # of dreambooth's and svdiff's weights: the files stay small
 
 
 def token_table(text):
@@ -87,6 +90,29 @@ def adapter(case, unet, generator):
     return halves
 
 
+class Shift(torch.nn.Module):
+    """A weight whose singular values shift (Han et al. 2023, equation 3)."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.u, self.values, self.v = torch.linalg.svd(weight.detach().flatten(1), full_matrices=False)
+        self.delta = torch.nn.Parameter(torch.zeros_like(self.values))
+
+    def forward(self, weight):
+        return ((self.u * torch.relu(self.values + self.delta)) @ self.v).view_as(weight)
+
+
+def spectra(case, unet):
+    """The shifts of all weights but the norms' and biases, by our names."""
+    shifts = {}
+    for name, module in list(unet.named_modules()) if case.get("spectra") else []:
+        if getattr(module, "weight", None) is not None and module.weight.dim() > 1:
+            shift = Shift(module.weight)
+            torch.nn.utils.parametrize.register_parametrization(module, "weight", shift)
+            shifts[f"shifts/{name}.weight"] = shift.delta
+    return shifts
+
+
 def ours(name, value):
     return (value.T if name.endswith(".up") else value).detach().clone().contiguous()
 
@@ -112,13 +138,16 @@ def run(name, case):
 
     priors = torch.randn(prior, 4, 8, 8, generator=g)
     weights = {"unet/" + k: p.requires_grad_() for k, p in unet.named_parameters() if k.endswith(tuple(case.get("weights", ())))}
+    if case.get("spectra"):  # norms shift themselves
+        weights = {"unet/" + k: p.requires_grad_() for k, p in unet.named_parameters() if k.endswith(".weight") and p.dim() == 1}
+    weights |= spectra(case, unet)
     numbers = halves | weights
     if case["word_lr"]:
         numbers["words/vectors"] = word.rows
     start = {k: p.detach().clone() for k, p in numbers.items()}
     total = sum(p.numel() for p in numbers.values())
-    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "unet")]
-    rates = [case["word_lr"], case["lr"], case["lr"]]
+    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "shifts", "unet")]
+    rates = [case["word_lr"], case["lr"], case["lr"], case["lr"] * (1e-3 if case.get("spectra") else 1)]
 
     def adam(ps):  # words, biases and norms do not decay
         decays = lambda p: p.dim() > 1 and p is not word.rows
@@ -185,10 +214,10 @@ def run(name, case):
     out["loss"] = torch.tensor(losses, dtype=torch.float64)
     print(name, [round(v, 4) for v in losses], "longest", round(word.longest, 3), word.rows.norm(dim=1).tolist())
     DATA.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in out.items()}, DATA / f"{name}.safetensors", {"case": json.dumps({k: v for k, v in case.items() if k != "weights"} | {"caption": CAPTION})})
+    save_file({k: v.contiguous() for k, v in out.items()}, DATA / f"{name}.safetensors", {"case": json.dumps({k: v for k, v in case.items() if k not in ("weights", "spectra")} | {"caption": CAPTION})})
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    for name, case in CASES.items():
-        run(name, case)
+    for name in sys.argv[1:] or CASES:
+        run(name, CASES[name])

@@ -284,7 +284,7 @@ func (c *comparison) learn(ctx context.Context, k candidate, photos []tune.Photo
 		return learned, 0, err
 	}
 	result, err := tune.Tune(ctx, c.base, photos, k.tuning, func(e tune.Event) {
-		if told != nil {
+		if told != nil && e.Preparing == "" {
 			told(float64(e.Step) / float64(e.Steps))
 		}
 	})

@@ -32,10 +32,13 @@ var (
 	DreamBooth = Method{Name: "dreambooth", Title: "DreamBooth",
 		Help:  "learns all weights of the UNet, beside pictures of the class; kept as changes of the rank of the layers that a concept can hold",
 		Steps: 400, LearningRate: 5e-6, Batch: 1, Rank: 32, Vectors: 2}
+	SVDiff = Method{Name: "svdiff", Title: "SVDiff",
+		Help:  "learns shifts of the singular values of all weights of the UNet, beside pictures of the class; kept as dreambooth's are",
+		Steps: 500, LearningRate: 1e-3, Batch: 1, Rank: 32, Vectors: 2}
 )
 
 // Methods are all there are, in the order in which they are shown.
-var Methods = []Method{Quick, LoRA, TextualInversion, CustomDiffusion, DreamBooth}
+var Methods = []Method{Quick, LoRA, TextualInversion, CustomDiffusion, DreamBooth, SVDiff}
 
 // Names lists methods' names.
 func Names(methods []Method) []string {

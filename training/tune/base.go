@@ -140,12 +140,17 @@ func (b *Base) targets(ends []string) ([]op.Target, error) {
 		ends = attention
 	}
 	layout, err := trace.Layout(unet.New(b.UNet, nil), 1, func(path string) bool {
-		return strings.Contains(path, "_block") && slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(path, "."+end) })
+		return isTarget(path, ends)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("targets %q: %w", ends, err)
 	}
 	return layout.Targets(), nil
+}
+
+// isTarget tells whether the layer at path is in a block and its path ends in one of ends.
+func isTarget(path string, ends []string) bool {
+	return strings.Contains(path, "_block") && slices.ContainsFunc(ends, func(end string) bool { return strings.HasSuffix(path, "."+end) })
 }
 
 // Close gives the memory back.

@@ -45,6 +45,7 @@ type Event struct {
 	Left        time.Duration // until the last step
 	PerSecond   float64       // steps a second
 	Sample      image.Image   // nil on most steps
+	Preparing   string        // what is done before the first step; the other fields are zero then
 }
 
 // Result is what was learned.

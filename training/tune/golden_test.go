@@ -98,11 +98,17 @@ func (g *golden) run(t *testing.T, b *Base, method string) *run {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.weights = own.weights
+		l.weights, l.spectra, l.weightRate = own.weights, own.spectra, g.LR
+		if own.rate > 0 {
+			l.weightRate *= own.weightRate / own.rate
+		}
 	}
 	cfg := Config{Method: method, Word: "me", Class: g.Class, Steps: goldenSteps, Batch: g.Batch, Accumulate: g.Accumulate, Captions: []string{g.Caption}}
 	task := &task{base: b, cfg: cfg, learner: l}
 	if err := task.encodeCaptions(); err != nil {
+		t.Fatal(err)
+	}
+	if err := task.decompose(func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	ids, slots := g.array(t, "input_ids"), task.captions[0].slots
@@ -205,6 +211,9 @@ func TestMethodsAgainstPyTorch(t *testing.T) {
 			start := g.part(t, "start:")
 			for name, a := range r.learner.weights {
 				start[weightsPart+"/"+name] = a
+			}
+			for name, s := range r.learner.spectra {
+				start[shiftsPart+"/"+name] = op.Floats(make([]float32, len(s.values.F32)), len(s.values.F32))
 			}
 			for name, want := range g.part(t, "end:") {
 				moved := distance(want.F32, start[name].F32)

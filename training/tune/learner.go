@@ -15,16 +15,18 @@ import (
 
 // learner is what a method moves, at its first values, and how it acts on the networks.
 type learner struct {
-	vectors  []float32                // [n, text width], differences to the class noun; nil: the subject is the noun itself
-	layers   map[string]concept.Delta // changes of the UNet's layers
-	gain     float64                  // what the layers' changes are multiplied with: alpha/rank
-	weights  map[string]op.Array      // the UNet's own, by name; what is learned of them becomes changes of layers
-	rank     int                      // of these changes
-	prior    int                      // pictures of the class to learn beside the photos
-	rate     float64                  // learning rate of the layers
-	wordRate float64                  // and of the vectors
-	decay    float64                  // of layers and weights, as AdamW has it
-	pull     float64                  // weight of the mean squared distance from the first values
+	vectors    []float32                // [n, text width], differences to the class noun; nil: the subject is the noun itself
+	layers     map[string]concept.Delta // changes of the UNet's layers
+	gain       float64                  // what the layers' changes are multiplied with: alpha/rank
+	weights    map[string]op.Array      // the UNet's own, by name; what is learned of them becomes changes of layers
+	spectra    map[string]*spectrum     // others of its weights, whose singular values shift
+	rank       int                      // of these changes
+	prior      int                      // pictures of the class to learn beside the photos
+	rate       float64                  // learning rate of the layers and of the spectra's shifts
+	weightRate float64                  // of the weights
+	wordRate   float64                  // and of the vectors
+	decay      float64                  // of layers and weights, as AdamW has it
+	pull       float64                  // weight of the mean squared distance from the first values
 
 	everywhere bool // layers are changed for the negative prompt too
 
@@ -72,6 +74,9 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 	}
 	for name, a := range l.weights {
 		all[weightsPart+"/"+name] = a
+	}
+	for name, s := range l.spectra {
+		all[shiftsPart+"/"+name] = op.Floats(make([]float32, len(s.values.F32)), len(s.values.F32))
 	}
 	return all
 }

@@ -20,7 +20,7 @@ type Method struct {
 }
 
 // Methods are all there are, in the protocol's order.
-var Methods = []Method{quick, lora, textualInversion, customDiffusion, dreamBooth}
+var Methods = []Method{quick, lora, textualInversion, customDiffusion, dreamBooth, svdiff}
 
 // find returns a method by its name.
 func find(name string) (Method, error) {

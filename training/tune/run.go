@@ -17,7 +17,8 @@ import (
 )
 
 // Tune learns a concept from photos that ReadPhotos read for the base. It ends after the steps, earlier where the method sees no gain, or
-// when ctx is done, which is no error; report, which may be nil, is told of every step. Two runs of one configuration are identical.
+// when ctx is done, which is no error; report, which may be nil, is told of every step and of what
+// takes long before the first. Two runs of one configuration are identical.
 //
 // With a *DivergedError comes the Result of what was best before.
 func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(Event)) (*Result, error) {
@@ -35,7 +36,11 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 	if t.learner, err = m.start(ctx, b, cfg, photos); err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Name, err)
 	}
-	if err := t.prepare(); err != nil {
+	if err := t.prepare(func(what string) {
+		if report != nil {
+			report(Event{Preparing: what})
+		}
+	}); err != nil {
 		return nil, err
 	}
 	r, err := newRun(t, m.patience)
@@ -59,6 +64,7 @@ type run struct {
 	engine   *torch.Engine
 	groups   map[string]group // by the part's name
 	start    *torch.Params    // the first values, where they pull
+	factors  *torch.Params    // of spectra, where there are any
 	patience int
 
 	step     int
@@ -75,7 +81,7 @@ func newRun(t *task, patience int) (*run, error) {
 	r := &run{task: t, engine: t.base.engine, groups: map[string]group{}, patience: patience, bestLoss: math.Inf(1)}
 	numbers := t.learner.numbers(t.base.Text.HiddenSize)
 	var err error
-	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate, weightsPart: t.learner.rate} {
+	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate, shiftsPart: t.learner.rate, weightsPart: t.learner.weightRate} {
 		own := maps.Clone(numbers)
 		maps.DeleteFunc(own, func(name string, _ op.Array) bool { return !strings.HasPrefix(name, part+"/") })
 		if len(own) == 0 {
@@ -107,6 +113,11 @@ func newRun(t *task, patience int) (*run, error) {
 			return nil, errors.Join(err, r.close())
 		}
 	}
+	if factors := t.learner.factors(); len(factors) > 0 {
+		if r.factors, err = r.engine.NewParams(factors, false); err != nil {
+			return nil, errors.Join(err, r.close())
+		}
+	}
 	return r, r.resume()
 }
 
@@ -114,8 +125,10 @@ func (r *run) close() error {
 	for _, g := range r.groups {
 		g.params.Free()
 	}
-	if r.start != nil {
-		r.start.Free()
+	for _, p := range []*torch.Params{r.start, r.factors} {
+		if p != nil {
+			p.Free()
+		}
 	}
 	return nil
 }
@@ -126,8 +139,10 @@ func (r *run) weights() []*torch.Params {
 	for _, g := range r.groups {
 		all = append(all, g.params)
 	}
-	if r.start != nil {
-		all = append(all, r.start)
+	for _, p := range []*torch.Params{r.start, r.factors} {
+		if p != nil {
+			all = append(all, p)
+		}
 	}
 	return append(all, r.base.UNetAndText...)
 }

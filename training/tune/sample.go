@@ -5,6 +5,7 @@ package tune
 import (
 	"image"
 
+	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/unet"
 	"likeness/training/base"
@@ -44,9 +45,9 @@ func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 			weights = r.weights()
 		}
 		out, err := r.engine.Run(func(s op.Scope) map[string]op.Tensor {
-			u := s.Component("unet")
+			u := s.Component(checkpoint.UNet)
 			if tuned {
-				u = u.WithDeltas(r.learner.deltas(s))
+				u = r.unet(s)
 			}
 			return unet.New(r.base.UNet, nil)(u)
 		}, inputs, weights...)

@@ -23,7 +23,7 @@ func TestServedPictures(t *testing.T) {
 	dir := withEncoder(t)
 	b := openBase(t, newEngine(t), dir)
 	photos := readPhotos(t, b, 1)
-	for _, method := range []string{"quick", "lora", "textual-inversion", "custom-diffusion"} {
+	for _, method := range []string{"quick", "lora", "textual-inversion", "custom-diffusion", "svdiff"} {
 		t.Run(method, func(t *testing.T) {
 			m, err := find(method)
 			if err != nil {
@@ -31,14 +31,17 @@ func TestServedPictures(t *testing.T) {
 			}
 			cfg := m.complete(config(method))
 			cfg.LR = 0.05
-			if m.Name == customDiffusion.Name {
+			switch m.Name {
+			case customDiffusion.Name:
 				cfg.Rank = 16 // of the whole layers: nothing is lost
+			case svdiff.Name:
+				cfg.Rank, cfg.Targets = 128, append([]string{"net.2", "proj_in"}, attention...) // of layers that a concept holds as a whole
 			}
 			work := &task{base: b, cfg: cfg, photos: photos}
 			if work.learner, err = m.start(t.Context(), b, cfg, photos); err != nil {
 				t.Fatal(err)
 			}
-			if err := work.prepare(); err != nil {
+			if err := work.prepare(func(string) {}); err != nil {
 				t.Fatal(err)
 			}
 			r, err := newRun(work, 0)

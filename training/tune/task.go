@@ -3,8 +3,10 @@
 package tune
 
 import (
+	"errors"
 	"math/rand/v2"
 
+	"likeness/models/checkpoint"
 	"likeness/models/clip"
 	"likeness/models/op"
 	"likeness/models/unet"
@@ -38,8 +40,8 @@ const (
 	maxViews   = 8
 )
 
-// prepare encodes photos and captions.
-func (t *task) prepare() error {
+// prepare encodes photos and captions, and finds what else the learner needs; it tells what takes long.
+func (t *task) prepare(tell func(string)) error {
 	n := min(maxViews, (viewsInAll+len(t.photos)-1)/len(t.photos))
 	r := rand.New(rand.NewPCG(t.cfg.Seed, 0x76696577))
 	for _, p := range t.photos {
@@ -49,8 +51,11 @@ func (t *task) prepare() error {
 		}
 		t.plain, t.varied = append(t.plain, examples[0]), append(t.varied, examples...)
 	}
-	if err := t.encodeCaptions(); err != nil {
+	if err := errors.Join(t.encodeCaptions(), t.decompose(tell)); err != nil {
 		return err
+	}
+	if t.learner.prior > 0 {
+		tell("pictures of the class")
 	}
 	return t.imagine()
 }
@@ -108,10 +113,14 @@ func (t *task) examples(views []view) ([]example, error) {
 	return examples, nil
 }
 
+// unet is the scope of the UNet with what is learned.
+func (t *task) unet(s op.Scope) op.Scope {
+	return s.Component(checkpoint.UNet).WithDeltas(t.learner.deltas(s)).WithWeights(t.learner.shifted(s))
+}
+
 // tuned is the UNet with what is learned, on text states [B, L, D].
 func (t *task) tuned(s op.Scope, sample, timestep, states op.Tensor) op.Tensor {
-	u := s.Component("unet").WithDeltas(t.learner.deltas(s))
-	return unet.Forward(u, t.base.UNet, unet.Inputs{Sample: sample, Timestep: timestep, EncoderHiddenStates: states})
+	return unet.Forward(t.unet(s), t.base.UNet, unet.Inputs{Sample: sample, Timestep: timestep, EncoderHiddenStates: states})
 }
 
 // text are the states of a batch's captions, with the word that is learned in them.

@@ -73,7 +73,7 @@ func config(method string) Config {
 		Rank: 3, Seed: 7, Captions: []string{"a photo of {}", "a drawing of {}"}}
 }
 
-var everyMethod = []string{"quick", "lora", "textual-inversion", "custom-diffusion", "dreambooth"}
+var everyMethod = []string{"quick", "lora", "textual-inversion", "custom-diffusion", "dreambooth", "svdiff"}
 
 func tune(t *testing.T, b *Base, photos []Photo, cfg Config) *Result {
 	t.Helper()
@@ -135,7 +135,11 @@ func TestResume(t *testing.T) {
 			t.Fatal(err)
 		}
 		var steps []int
-		rest, err := Tune(t.Context(), b, photos, cfg, func(e Event) { steps = append(steps, e.Step) })
+		rest, err := Tune(t.Context(), b, photos, cfg, func(e Event) {
+			if e.Preparing == "" {
+				steps = append(steps, e.Step)
+			}
+		})
 		if err != nil || len(steps) == 0 || steps[0] != 4 {
 			t.Fatal(steps, err)
 		}

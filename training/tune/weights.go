@@ -35,7 +35,7 @@ var customDiffusion = Method{
 			return nil, err
 		}
 		vectors, err := b.wordsOf(cfg)
-		return &learner{vectors: vectors, weights: weights, rank: cfg.Rank, rate: cfg.LR, wordRate: cfg.LR * 10, decay: 0.01, prior: priorPictures}, err
+		return &learner{vectors: vectors, weights: weights, rank: cfg.Rank, weightRate: cfg.LR, wordRate: cfg.LR * 10, decay: 0.01, prior: priorPictures}, err
 	},
 }
 
@@ -52,7 +52,7 @@ var dreamBooth = Method{
 		if err != nil {
 			return nil, err
 		}
-		return &learner{vectors: rareWord(nouns, cfg.Seed), weights: weights, rank: cfg.Rank, rate: cfg.LR, decay: 0.01, prior: priorPictures}, nil
+		return &learner{vectors: rareWord(nouns, cfg.Seed), weights: weights, rank: cfg.Rank, weightRate: cfg.LR, decay: 0.01, prior: priorPictures}, nil
 	},
 }
 
@@ -109,25 +109,44 @@ func (b *Base) weightsOf(match func(name string) bool) (map[string]op.Array, err
 func (l *learner) extracted(numbers map[string]op.Array) (layers map[string]concept.Delta, lost float64, err error) {
 	layers = map[string]concept.Delta{}
 	var all, left float64
+	add := func(name string, dims []int, square float64, nearest func() (concept.Delta, float64, error)) error {
+		all += square
+		path, weight := strings.CutSuffix(name, ".weight")
+		flat := len(dims) == 2 || len(dims) == 4 && dims[2] == 1 && dims[3] == 1
+		if square == 0 || !weight || !flat || !strings.Contains(name, "_block") {
+			left += square
+			return nil
+		}
+		d, rest, err := nearest()
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		layers[path], left = d, left+rest
+		return nil
+	}
 	for name, first := range l.weights {
-		change := slices.Clone(numbers[weightsPart+"/"+name].F32)
-		square := 0.0
+		change, square := slices.Clone(numbers[weightsPart+"/"+name].F32), 0.0
 		for i := range change {
 			change[i] -= first.F32[i]
 			square += float64(change[i]) * float64(change[i])
 		}
-		all += square
-		path, weight := strings.CutSuffix(name, ".weight")
-		flat := len(first.Dims) == 2 || len(first.Dims) == 4 && first.Dims[2] == 1 && first.Dims[3] == 1
-		if square == 0 || !weight || !flat || !strings.Contains(name, "_block") {
-			left += square
-			continue
+		if err := add(name, first.Dims, square, func() (concept.Delta, float64, error) {
+			return extract(change, first.Dims[0], first.Dims[1], l.rank)
+		}); err != nil {
+			return nil, 0, err
 		}
-		d, rest, err := extract(change, first.Dims[0], first.Dims[1], l.rank)
-		if err != nil {
-			return nil, 0, fmt.Errorf("%s: %w", name, err)
+	}
+	for name, s := range l.spectra {
+		changes, square := s.changes(numbers[shiftsPart+"/"+name].F32), 0.0
+		for _, v := range changes {
+			square += v * v
 		}
-		layers[path], left = d, left+rest
+		if err := add(name, s.weight.Dims, square, func() (concept.Delta, float64, error) {
+			d, rest := s.strongest(changes, l.rank)
+			return d, rest, nil
+		}); err != nil {
+			return nil, 0, err
+		}
 	}
 	if all == 0 {
 		return layers, 0, nil
