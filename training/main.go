@@ -24,6 +24,7 @@ var commands struct {
 }
 
 func main() {
+	settle()
 	// The first signal ends a training at the next step and saves it, the second ends the process.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"image/png"
 	"log/slog"
 	"os"
@@ -25,7 +26,13 @@ import (
 const asCommand = "TRAINING_TEST_AS_COMMAND"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asCommand) != "" {
+	switch os.Getenv(asCommand) {
+	case "":
+	case "environment": // of the command, printed
+		settle()
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+		return
+	default:
 		main()
 		return
 	}
