@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// environment is what glibc and OpenMP read as a process starts, as in scripts/env: freed memory is kept, which training takes again at every step
+// environment is what glibc and OpenMP read as a process starts, as for_training of scripts/env has it: freed memory is kept, which training takes again at every step
 // (a fifth of the time), and threads sleep while they wait for each other. Spinning, they take the processor from those they wait for where
 // anything else runs, such as the server that started this worker: beside four busy processes on two cores a step took 15 times as long.
 var environment = map[string]string{
