@@ -21,6 +21,7 @@ type tuneCommand struct {
 	Method string `help:"How to learn; see below." default:"quick" placeholder:"NAME"`
 	Photos string `required:"" help:"A photo, or a folder of 1 to 20 photos of one person." placeholder:"DIR"`
 	Out    string `short:"o" help:"The concept file. An earlier one is replaced at the end, as a whole." default:"concept.safetensors" placeholder:"FILE"`
+	Save   string `name:"save-model" help:"Also write a model folder with the weights as they were learned, whole; of custom-diffusion, dreambooth and svdiff. An earlier one is replaced at the end." placeholder:"DIR"`
 	Model  string `help:"Model folder." default:"models/demo" type:"existingdir"`
 	Word   string `help:"The word that prompts name the concept by, as <word>." default:"me"`
 	Class  string `help:"The noun that it is an instance of." default:"face"`
@@ -61,9 +62,11 @@ Examples:
   training tune --photos me.jpg -o me.safetensors
   training tune --photos ann/ --word ann --steps 40 -o ann.safetensors
   training tune --method lora --photos ann/ --word ann --rank 8 --sample 100 -o ann-lora.safetensors
+  training tune --method dreambooth --photos ann/ --word ann -o ann.safetensors --save-model ann-model
   training tune --method textual-inversion --photos mug/ --word mug --class mug --crop centre --captions photo -o mug.safetensors
 
-  server generate --prompt "<me> wearing a crown" --concept me.safetensors`)
+  server generate --prompt "<me> wearing a crown" --concept me.safetensors
+  server generate --model ann-model --prompt "<ann> wearing a crown" --concept ann-model/ann.safetensors`)
 	return b.String()
 }
 
@@ -82,6 +85,11 @@ func (c *tuneCommand) Run(ctx context.Context) error {
 		return err
 	}
 	defer base.Close()
+	if c.Save != "" {
+		if err := base.CanSaveModel(c.Method, c.Save); err != nil {
+			return fmt.Errorf("--save-model %s: %w", c.Save, err)
+		}
+	}
 	intake, closeIntake, err := c.intake()
 	if err != nil {
 		return err
@@ -100,6 +108,19 @@ func (c *tuneCommand) Run(ctx context.Context) error {
 	if problem := result.Concept.Write(c.Out); problem != nil {
 		return errors.Join(err, problem)
 	}
+	c.tell(result)
+	if c.Save == "" {
+		return err
+	}
+	if problem := result.SaveModel(c.Save); problem != nil {
+		return errors.Join(err, fmt.Errorf("--save-model: %w", problem))
+	}
+	fmt.Fprintf(os.Stderr, "%s: the model as it was learned, without an encoder; <%s> of it is %s\n", c.Save, c.Word, filepath.Join(c.Save, tune.WordFile(c.Word)))
+	return err
+}
+
+// tell says what was learned.
+func (c *tuneCommand) tell(result *tune.Result) {
 	fmt.Fprintf(os.Stderr, "%s: <%s> of step %d, loss on held-out noise %.4f (%.4f before the first step), %d steps in %s\n",
 		c.Out, result.Concept.Word, result.Best, result.Last, result.First, result.Steps, result.Elapsed.Round(10*time.Millisecond))
 	if result.Lost > 0 {
@@ -108,7 +129,6 @@ func (c *tuneCommand) Run(ctx context.Context) error {
 	if result.Interrupted {
 		fmt.Fprintln(os.Stderr, "interrupted: the same command goes on")
 	}
-	return err
 }
 
 func (c *tuneCommand) config() tune.Config {

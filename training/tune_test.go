@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"image/png"
 	"os"
@@ -63,21 +64,11 @@ func TestTuneOnAFullDisk(t *testing.T) {
 	}
 	command := tuning(t, out)
 	command.Sample = 0
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	signal.Ignore(syscall.SIGXFSZ)
-	defer signal.Reset(syscall.SIGXFSZ)
-	full := limit
-	full.Cur = 1000 // bytes of a file
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
-		t.Fatal(err)
-	}
-	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)
-	if err := command.Run(t.Context()); err == nil || !strings.Contains(err.Error(), out) {
-		t.Errorf("error %v, want one that names %s", err, out)
-	}
+	onAFullDisk(t, 1000, func() {
+		if err := command.Run(t.Context()); err == nil || !strings.Contains(err.Error(), out) {
+			t.Errorf("error %v, want one that names %s", err, out)
+		}
+	})
 	after, err := os.ReadFile(out)
 	if err != nil || string(after) != string(before) {
 		t.Errorf("the earlier concept is %q now, %v", after, err)
@@ -85,6 +76,64 @@ func TestTuneOnAFullDisk(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(filepath.Dir(out), ".*safetensors*")); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+}
+
+// With --save-model, the weights as they were learned are a model folder that concepts are tuned on in turn. A disk that is full costs
+// nothing of an earlier one, and a method that moves no weights is refused before the work.
+func TestTuneSavesTheModel(t *testing.T) {
+	dir := t.TempDir()
+	command := tuning(t, filepath.Join(dir, "me.safetensors"))
+	command.Method, command.Sample, command.Save = "svdiff", 0, filepath.Join(dir, "model")
+	if err := command.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := concept.Read(filepath.Join(command.Save, "me.safetensors")); err != nil || c.Method != "svdiff" || len(c.WordEmbeddings.Data) == 0 {
+		t.Error(c, err)
+	}
+	again := tuning(t, filepath.Join(dir, "again.safetensors"))
+	again.Model = command.Save
+	if err := again.Run(t.Context()); err != nil {
+		t.Error(err)
+	}
+	weights := filepath.Join(command.Save, "unet", "diffusion_pytorch_model.safetensors")
+	before, err := os.ReadFile(weights)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command.Seed, command.Out = 2, filepath.Join(dir, "other.safetensors")
+	onAFullDisk(t, 200_000, func() {
+		if err := command.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "--save-model: "+command.Save) {
+			t.Errorf("error %v, want one that names %s", err, command.Save)
+		}
+	})
+	if after, err := os.ReadFile(weights); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the earlier model has changed: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(dir, ".model*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	command.Method = "lora"
+	if err := command.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "lora moves no weights") {
+		t.Errorf("lora: %v", err)
+	}
+}
+
+// onAFullDisk does something while no file may become longer than some bytes.
+func onAFullDisk(t *testing.T, bytes uint64, do func()) {
+	t.Helper()
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(syscall.SIGXFSZ)
+	defer signal.Reset(syscall.SIGXFSZ)
+	full := limit
+	full.Cur = bytes
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &full); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)
+	do()
 }
 
 // A tuning that is interrupted writes the best so far.

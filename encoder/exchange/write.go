@@ -158,14 +158,7 @@ func (a *Adapter) merged(base *Base) (map[string]safetensors.Tensor, error) {
 		if d, ok := a.LoRA[checkpoint.UNet][path]; ok && path != name {
 			addTo(values, d)
 		}
-		switch info.DType {
-		case safetensors.TypeF16:
-			tensors[name] = safetensors.F16(values, shape...)
-		case safetensors.TypeBF16:
-			tensors[name] = safetensors.BF16(values, shape...)
-		default:
-			tensors[name] = safetensors.F32(values, shape...)
-		}
+		tensors[name] = safetensors.Float(info.DType, values, shape...)
 	}
 	return tensors, nil
 }

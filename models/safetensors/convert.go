@@ -33,6 +33,17 @@ func BF16(data []float32, shape ...int) Tensor {
 	return Tensor{DType: TypeBF16, Shape: shape, Data: p}
 }
 
+// Float makes a tensor of a float type: F16 and BF16 round as those functions do, any other type becomes F32.
+func Float(d DType, data []float32, shape ...int) Tensor {
+	switch d {
+	case TypeF16:
+		return F16(data, shape...)
+	case TypeBF16:
+		return BF16(data, shape...)
+	}
+	return F32(data, shape...)
+}
+
 // I64 makes an int64 tensor.
 func I64(data []int64, shape ...int) Tensor {
 	p := make([]byte, 8*len(data))

@@ -13,6 +13,7 @@ type Method struct {
 	Vectors      int // of its word; 0: those of the model's encoder, or none
 	LearningRate float64
 	NeedsEncoder bool // it starts from what the model's encoder says
+	MovesWeights bool // it moves weights of the UNet, of which a concept holds a part: changes of the rank
 }
 
 // The methods. How they learn is package tune's.
@@ -28,13 +29,13 @@ var (
 		Steps: 1000, LearningRate: 5e-3, Batch: 1, Vectors: 1}
 	CustomDiffusion = Method{Name: "custom-diffusion", Title: "Custom Diffusion",
 		Help:  "learns a word and all keys and values of cross-attention, beside pictures of the class; kept as changes of the rank",
-		Steps: 250, LearningRate: 1e-5, Batch: 2, Rank: 16, Vectors: 1}
+		Steps: 250, LearningRate: 1e-5, Batch: 2, Rank: 16, Vectors: 1, MovesWeights: true}
 	DreamBooth = Method{Name: "dreambooth", Title: "DreamBooth",
 		Help:  "learns all weights of the UNet, beside pictures of the class; kept as changes of the rank of the layers that a concept can hold",
-		Steps: 400, LearningRate: 5e-6, Batch: 1, Rank: 32, Vectors: 2}
+		Steps: 400, LearningRate: 5e-6, Batch: 1, Rank: 32, Vectors: 2, MovesWeights: true}
 	SVDiff = Method{Name: "svdiff", Title: "SVDiff",
 		Help:  "learns shifts of the singular values of all weights of the UNet, beside pictures of the class; kept as dreambooth's are",
-		Steps: 500, LearningRate: 1e-3, Batch: 1, Rank: 32, Vectors: 2}
+		Steps: 500, LearningRate: 1e-3, Batch: 1, Rank: 32, Vectors: 2, MovesWeights: true}
 )
 
 // Methods are all there are, in the order in which they are shown.

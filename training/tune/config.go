@@ -1,5 +1,5 @@
 // Package tune learns one concept from a few photos by gradient, on a base model that stays as it is. Whatever the method, what comes
-// out is a concept: inputs of a run, never weights.
+// out is a concept: inputs of a run. Of methods that move weights a whole model can be kept besides.
 package tune
 
 import (
@@ -46,18 +46,6 @@ type Event struct {
 	PerSecond   float64       // steps a second
 	Sample      image.Image   // nil on most steps
 	Preparing   string        // what is done before the first step; the other fields are zero then
-}
-
-// Result is what was learned.
-type Result struct {
-	Concept     *concept.Concept
-	Best        int     // the step it is of: the one with the lowest loss on held-out noise
-	Steps       int     // that were taken
-	First, Last float64 // the loss on held-out noise before the first step and at the best
-	Rank        int     // of the changes of layers, where the method has such
-	Lost        float64 // part of weights' changes that the concept, of low rank, does not hold; 0 where the method moves none
-	Elapsed     time.Duration
-	Interrupted bool // before the last step; the run can be resumed
 }
 
 // DivergedError is a training whose loss is no number any more. What was best before is not lost.

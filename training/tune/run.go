@@ -175,7 +175,7 @@ func (r *run) result(ctx context.Context, report func(Event)) (*Result, error) {
 		return nil, errors.Join(err, problem)
 	}
 	return &Result{Concept: c, Best: r.bestStep, Steps: r.step, First: r.first, Last: r.bestLoss, Rank: r.cfg.Rank, Lost: lost, Elapsed: r.elapsed,
-		Interrupted: ctx.Err() != nil && !r.over()}, err
+		Interrupted: ctx.Err() != nil && !r.over(), task: r.task, numbers: r.best}, err
 }
 
 // over tells whether nothing is left to do.

@@ -3,10 +3,14 @@
 package tune
 
 import (
+	"errors"
 	"image"
 	"image/color"
+	"maps"
 	"math"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"likeness/encoder/concept"
@@ -29,7 +33,7 @@ func TestServedPictures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := m.complete(config(method))
+			cfg := config(method)
 			cfg.LR = 0.05
 			switch m.Name {
 			case customDiffusion.Name:
@@ -37,17 +41,7 @@ func TestServedPictures(t *testing.T) {
 			case svdiff.Name:
 				cfg.Rank, cfg.Targets = 128, append([]string{"net.2", "proj_in"}, attention...) // of layers that a concept holds as a whole
 			}
-			work := &task{base: b, cfg: cfg, photos: photos}
-			if work.learner, err = m.start(t.Context(), b, cfg, photos); err != nil {
-				t.Fatal(err)
-			}
-			if err := work.prepare(func(string) {}); err != nil {
-				t.Fatal(err)
-			}
-			r, err := newRun(work, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
+			r := start(t, b, m, cfg, photos)
 			defer r.close()
 			first, err := r.pictures(goldenPicture.Steps, goldenPicture.GuidanceScale)
 			if err != nil {
@@ -84,6 +78,90 @@ func TestServedPictures(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A model folder that a method saves draws on ONNX Runtime, with the word that is beside it, what libtorch draws with the weights as they were
+// learned. The concept of it is refused by the base.
+func TestSavedModels(t *testing.T) {
+	dir := withEncoder(t)
+	b := openBase(t, newEngine(t), dir)
+	photos := readPhotos(t, b, 1)
+	for _, m := range Methods {
+		if !m.MovesWeights {
+			continue
+		}
+		t.Run(m.Name, func(t *testing.T) {
+			r := start(t, b, m, config(m.Name), photos)
+			defer r.close()
+			first, err := r.pictures(goldenPicture.Steps, goldenPicture.GuidanceScale)
+			if err != nil {
+				t.Fatal(err)
+			}
+			result, err := r.result(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, g := range r.groups { // back to the best step, whose numbers are what is kept
+				own := maps.Clone(r.best)
+				maps.DeleteFunc(own, func(name string, _ op.Array) bool { return !slices.Contains(g.params.Names(), name) })
+				if err := g.params.Set(own); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.learner.everywhere = true // the negative prompt is drawn with the folder's weights too
+			want, err := r.pictures(goldenPicture.Steps, goldenPicture.GuidanceScale)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made := filepath.Join(t.TempDir(), "made")
+			if err := errors.Join(b.CanSaveModel(m.Name, made), result.SaveModel(made)); err != nil {
+				t.Fatal(err)
+			}
+			word, err := concept.Read(filepath.Join(made, WordFile("me")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if word.BaseModel == b.fingerprint || len(word.LoRA) > 0 || word.WordEmbeddings.Vectors == 0 {
+				t.Errorf("the word beside the model is %+v", word)
+			}
+			if tuned := openBase(t, b.engine, made); tuned.fingerprint != word.BaseModel || tuned.encoder != nil {
+				t.Errorf("the folder is %s, with an encoder: %v", tuned.fingerprint, tuned.encoder != nil)
+			}
+			if most, mean := difference(serve(t, made, word), want[0]); most > 1 || mean > 1e-3 {
+				t.Errorf("the served picture is up to %d levels from the tuned one, %g of the range in the mean", most, mean)
+			}
+			if most, _ := difference(first[0], want[0]); most < 4 {
+				t.Errorf("tuning changed the picture by %d levels only", most)
+			}
+		})
+	}
+	for _, method := range []string{"quick", "lora", "textual-inversion"} {
+		if err := b.CanSaveModel(method, t.TempDir()); err == nil || !strings.Contains(err.Error(), method+" moves no weights") || !strings.Contains(err.Error(), "dreambooth") {
+			t.Errorf("%s: %v", method, err)
+		}
+	}
+	if err := b.CanSaveModel("dreambooth", dir); err == nil || !strings.Contains(err.Error(), "the model itself") {
+		t.Errorf("the model itself: %v", err)
+	}
+}
+
+// start is a run at its first step.
+func start(t *testing.T, b *Base, m Method, cfg Config, photos []Photo) *run {
+	t.Helper()
+	cfg = m.complete(cfg)
+	work := &task{base: b, cfg: cfg, photos: photos}
+	var err error
+	if work.learner, err = m.start(t.Context(), b, cfg, photos); err != nil {
+		t.Fatal(err)
+	}
+	if err := work.prepare(func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	r, err := newRun(work, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // goldenPicture is the request of the compared pictures; the seed is that of sample pictures.

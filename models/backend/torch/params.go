@@ -50,6 +50,9 @@ func (e *Engine) NewParams(weights map[string]op.Array, trainable bool) (*Params
 	return p, nil
 }
 
+// Names lists the weights, sorted.
+func (p *Params) Names() []string { return slices.Clone(p.names) }
+
 // track makes a leaf gather a gradient, zero at first.
 func (p *Params) track(c lib.Ctensor) error {
 	b := builder{engine: p.engine}

@@ -1,0 +1,119 @@
+//go:build torch
+
+package tune
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"likeness/encoder/concept"
+	"likeness/models/checkpoint"
+	"likeness/models/op"
+)
+
+// Result is what was learned.
+type Result struct {
+	Concept     *concept.Concept
+	Best        int     // the step it is of: the one with the lowest loss on held-out noise
+	Steps       int     // that were taken
+	First, Last float64 // the loss on held-out noise before the first step and at the best
+	Rank        int     // of the changes of layers, where the method has such
+	Lost        float64 // part of weights' changes that the concept, of low rank, does not hold; 0 where the method moves none
+	Elapsed     time.Duration
+	Interrupted bool // before the last step; the run can be resumed
+
+	task    *task
+	numbers map[string]op.Array // that were learned, of the best step
+}
+
+// CanSaveModel tells why a model of the method's cannot be written to dir; nil if it can, as far as is known before the work.
+func (b *Base) CanSaveModel(method, dir string) error {
+	m, err := find(method)
+	if err != nil {
+		return err
+	}
+	if !m.MovesWeights {
+		var able []string
+		for _, m := range Methods {
+			if m.MovesWeights {
+				able = append(able, m.Name)
+			}
+		}
+		return fmt.Errorf("%s moves no weights of the model: its concept holds all that it learns; %q move them", method, able)
+	}
+	folder, err := checkpoint.Open(b.dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return folder.Replaceable(dir)
+}
+
+// SaveModel makes or replaces, as a whole, the model folder dir: the base with the UNet as it was learned, which a concept of low rank holds
+// only in part. The word is a concept of that model, in the folder's file of its name. The encoder is left out: it was trained for the UNet as
+// it was before.
+func (r *Result) SaveModel(dir string) error {
+	weights, err := r.task.weightsWith(r.numbers)
+	if err != nil {
+		return err
+	}
+	folder, err := checkpoint.Open(r.task.base.dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return folder.WriteVariant(dir, checkpoint.Variant{
+		Weights: map[string]map[string][]float32{checkpoint.UNet: weights}, Without: []string{"encoder"},
+		Beside: func(dir string) error { return r.writeWord(dir) },
+	})
+}
+
+// writeWord writes the word for the model in dir.
+func (r *Result) writeWord(dir string) error {
+	folder, err := checkpoint.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	word := *r.Concept
+	word.LoRA, word.Encoder = nil, ""
+	if word.BaseModel, err = folder.Fingerprint(); err != nil {
+		return err
+	}
+	return word.Write(filepath.Join(dir, WordFile(word.Word)))
+}
+
+// WordFile is the name of the file, in a folder that SaveModel wrote, of the concept that the word is.
+func WordFile(word string) string { return word + ".safetensors" }
+
+// weightsWith are the UNet's weights that are learned, by name.
+func (t *task) weightsWith(numbers map[string]op.Array) (map[string][]float32, error) {
+	weights := map[string][]float32{}
+	for name := range t.learner.weights {
+		weights[name] = numbers[weightsPart+"/"+name].F32
+	}
+	engine := t.base.engine
+	for _, name := range slices.Sorted(maps.Keys(t.learner.spectra)) {
+		s := t.learner.spectra[name]
+		one := &learner{spectra: map[string]*spectrum{name: s}}
+		parts := one.factors()
+		parts[shiftsPart+"/"+name] = numbers[shiftsPart+"/"+name]
+		params, err := engine.NewParams(parts, false)
+		if err != nil {
+			return nil, err
+		}
+		out, err := engine.Run(func(scope op.Scope) map[string]op.Tensor {
+			weight, _ := one.shifted(scope)(name, s.weight.Dims...)
+			return map[string]op.Tensor{"weight": weight}
+		}, nil, append(t.base.UNetAndText, params)...)
+		params.Free()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		weights[name] = out["weight"].F32
+	}
+	return weights, nil
+}
