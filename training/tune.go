@@ -32,11 +32,12 @@ type tuneCommand struct {
 	Accumulate int     `help:"Batches in a step: a larger batch in the same memory." default:"1"`
 	Seed       uint64  `help:"Of noise and variants. One seed twice is one concept." default:"1"`
 
-	Rank    int      `help:"Rank of the layers' changes: lora's, of quick those beside the prediction, and what custom-diffusion, dreambooth and svdiff are kept as (0: the method's)."`
-	Alpha   float64  `help:"LoRA's alpha: the changes count alpha/rank times (0: once)."`
-	Targets []string `help:"Layers of the UNet that lora and svdiff change, by the ends of their paths, as attn2.to_k,attn2.to_v (default: svdiff's are all, lora's the encoder's, or all of attention)." placeholder:"NAME,..."`
-	Vectors int      `help:"Vectors of the word (0: the method's; lora has none by default)."`
-	Init    string   `help:"The noun that a word starts as (default: the class)." placeholder:"NOUN"`
+	Rank        int      `help:"Rank of the layers' changes: lora's, of quick those beside the prediction, and what custom-diffusion, dreambooth and svdiff are kept as (0: the method's)."`
+	Alpha       float64  `help:"LoRA's alpha: the changes count alpha/rank times (0: once)."`
+	Targets     []string `help:"Layers of the UNet that lora and svdiff change, by the ends of their paths, as attn2.to_k,attn2.to_v (default: svdiff's are all, lora's the encoder's, or all of attention)." placeholder:"NAME,..."`
+	TextEncoder bool     `help:"lora changes the text encoder's attention too."`
+	Vectors     int      `help:"Vectors of the word (0: the method's; lora has none by default)."`
+	Init        string   `help:"The noun that a word starts as (default: the class)." placeholder:"NOUN"`
 
 	Caption  []string `help:"What the photos show, with {} for the subject, as \"a photo of {}\". Once for each wording." placeholder:"TEXT" sep:"none"`
 	Captions string   `help:"A ready set of captions: portrait says nothing of the style, photo says photo." enum:"portrait,photo" default:"portrait"`
@@ -137,7 +138,7 @@ func (c *tuneCommand) config() tune.Config {
 		captions = tune.Captions[c.Captions]
 	}
 	return tune.Config{Method: c.Method, Word: c.Word, Class: c.Class, Steps: c.Steps, LR: c.LR, Batch: c.Batch, Accumulate: c.Accumulate,
-		Seed: c.Seed, Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, Vectors: c.Vectors, Init: c.Init, Captions: captions,
+		Seed: c.Seed, Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, TextEncoder: c.TextEncoder, Vectors: c.Vectors, Init: c.Init, Captions: captions,
 		SampleEvery: c.Sample, Run: c.folder()}
 }
 

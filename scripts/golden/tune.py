@@ -21,11 +21,13 @@ from transformers import CLIPTextModel, CLIPTokenizer
 FOLDER = MODELS / "pipeline" / "testdata" / "tiny-sd"
 DATA = MODELS.parent / "training" / "tune" / "testdata"
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+TEXT_ATTENTION = ["q_proj", "k_proj", "v_proj", "out_proj"]
 STEPS, CLIP, GAMMA = 20, 1.0, 5.0
 CAPTION = "a photo of {}"
 
 CASES = {
     "lora": dict(cls="face", init="face", vectors=0, rank=3, alpha=2.0, lr=5e-3, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon"),
+    "lora-text-encoder": dict(cls="face", init="face", vectors=0, rank=2, alpha=2.0, lr=5e-3, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", text=True),
     "textual-inversion": dict(cls="face", init="cat", vectors=2, rank=0, alpha=0.0, lr=0.0, word_lr=2e-2, decay=0.0, pull=0.0, batch=3, accumulate=1, prediction="epsilon"),
     "quick": dict(cls="cat", init="cat", vectors=2, rank=6, alpha=6.0, lr=2e-3, word_lr=2e-3, decay=0.0, pull=10.0, batch=2, accumulate=2, prediction="v_prediction"),
     "custom-diffusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=1e-3, word_lr=1e-2, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[".attn2.to_k.weight", ".attn2.to_v.weight"], prior=2),
@@ -72,16 +74,16 @@ class Word:
             self.rows.mul_((self.longest / self.rows.norm(dim=1, keepdim=True)).clamp(max=1))
 
 
-def adapter(case, unet, generator):
+def adapter(case, network, part, targets, generator):
     """peft's layers, by our names of their halves."""
-    if not case["rank"]:
-        return {}
-    unet.add_adapter(LoraConfig(r=case["rank"], lora_alpha=case["alpha"], target_modules=ATTENTION))
+    network.add_adapter(LoraConfig(r=case["rank"], lora_alpha=case["alpha"], target_modules=targets))
     halves = {}
-    for name, p in unet.named_parameters():
+    for name, p in network.named_parameters():
         if ".lora_" in name:
             path, half = name.split(".lora_")
-            halves[f"layers/{path}.{'down' if half[0] == 'A' else 'up'}"] = p
+            if part == "text_layers" and not path.startswith("text_model."):  # as files spell it
+                path = "text_model." + path
+            halves[f"{part}/{path}.{'down' if half[0] == 'A' else 'up'}"] = p
             with torch.no_grad():
                 if half[0] == "A":
                     p.copy_((torch.rand(p.shape, generator=generator) * 2 - 1) / p.shape[1] ** 0.5)
@@ -124,7 +126,9 @@ def run(name, case):
     tokenizer = CLIPTokenizer.from_pretrained(FOLDER / "tokenizer")
     zero = case["prediction"] == "v_prediction"
     schedule = DDIMScheduler.from_pretrained(FOLDER / "scheduler", prediction_type=case["prediction"], rescale_betas_zero_snr=zero)
-    word, halves = Word(case, text, tokenizer, g), adapter(case, unet, g)
+    word, halves = Word(case, text, tokenizer, g), adapter(case, unet, "layers", ATTENTION, g) if case["rank"] else {}
+    if case.get("text"):
+        halves |= adapter(case, text, "text_layers", TEXT_ATTENTION, g)
     plain, ids, slots = word.ids(case, tokenizer)
     klass = tokenizer(CAPTION.format(case["cls"]), padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
 
@@ -146,8 +150,8 @@ def run(name, case):
         numbers["words/vectors"] = word.rows
     start = {k: p.detach().clone() for k, p in numbers.items()}
     total = sum(p.numel() for p in numbers.values())
-    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "shifts", "unet")]
-    rates = [case["word_lr"], case["lr"], case["lr"], case["lr"] * (1e-3 if case.get("spectra") else 1)]
+    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "text_layers", "shifts", "unet")]
+    rates = [case["word_lr"], case["lr"], case["lr"], case["lr"], case["lr"] * (1e-3 if case.get("spectra") else 1)]
 
     def adam(ps):  # words, biases and norms do not decay
         decays = lambda p: p.dim() > 1 and p is not word.rows
@@ -191,7 +195,7 @@ def run(name, case):
             out["start:" + key] = ours(key, p)
     kept = [key for key in numbers if key not in weights or any(k in key for k in KEPT)]
     for step in range(STEPS):
-        unet.zero_grad(), setattr(word.rows, "grad", None)
+        unet.zero_grad(), text.zero_grad(), setattr(word.rows, "grad", None)
         value = 0.0
         for k in range(case["accumulate"]):
             loss = loss_of(step, k)
@@ -214,7 +218,7 @@ def run(name, case):
     out["loss"] = torch.tensor(losses, dtype=torch.float64)
     print(name, [round(v, 4) for v in losses], "longest", round(word.longest, 3), word.rows.norm(dim=1).tolist())
     DATA.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in out.items()}, DATA / f"{name}.safetensors", {"case": json.dumps({k: v for k, v in case.items() if k not in ("weights", "spectra")} | {"caption": CAPTION})})
+    save_file({k: v.contiguous() for k, v in out.items()}, DATA / f"{name}.safetensors", {"case": json.dumps({k: v for k, v in case.items() if k not in ("weights", "spectra", "text")} | {"caption": CAPTION})})
 
 
 if __name__ == "__main__":

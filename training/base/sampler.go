@@ -21,6 +21,7 @@ type Sampler struct {
 	VAE           *torch.Params
 	Steps         int
 	GuidanceScale float64
+	TextDeltas    func(op.Scope) op.Deltas // changes of the text encoder's layers; nil: none
 }
 
 // Text returns the states of the empty prompt followed by those of ids [n, L], with residual [n, L, D] added to the token embeddings (or nil).
@@ -35,7 +36,14 @@ func (s Sampler) Text(tok *tokenizer.Tokenizer, ids []int64, residual []float32,
 	copy(added[length*width:], residual)
 	n := len(all) / length
 	model := clip.Text(s.Architecture.Text)
-	out, err := s.Engine.Run(func(sc op.Scope) map[string]op.Tensor { return model(sc.Component("text_encoder")) },
+	encode := func(sc op.Scope) map[string]op.Tensor {
+		encoder := sc.Component("text_encoder")
+		if s.TextDeltas != nil {
+			encoder = encoder.WithDeltas(s.TextDeltas(sc))
+		}
+		return model(encoder)
+	}
+	out, err := s.Engine.Run(encode,
 		map[string]op.Array{"input_ids": op.Ints(all, n, length), "concept_embeddings": op.Floats(added, n, length, width)}, weights...)
 	return out["last_hidden_state"], err
 }

@@ -17,6 +17,7 @@ import (
 	"likeness/models/backend/torch"
 	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
+	"likeness/models/clip"
 	"likeness/models/op"
 	"likeness/models/tokenizer"
 	"likeness/models/unet"
@@ -131,6 +132,9 @@ func (b *Base) Seen() int {
 // attention are the layers of Stable Diffusion's UNet that LoRA changes by default.
 var attention = []string{"to_q", "to_k", "to_v", "to_out.0"}
 
+// textAttention are those of CLIP's text encoder.
+var textAttention = []string{"q_proj", "k_proj", "v_proj", "out_proj"}
+
 // targets lists the layers in the UNet's blocks whose paths end in one of ends; none are the encoder's or, without one, all of attention.
 func (b *Base) targets(ends []string) ([]op.Target, error) {
 	if len(ends) == 0 && b.encoder != nil {
@@ -144,6 +148,17 @@ func (b *Base) targets(ends []string) ([]op.Target, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("targets %q: %w", ends, err)
+	}
+	return layout.Targets(), nil
+}
+
+// textTargets lists the layers of the text encoder that LoRA changes: all of attention.
+func (b *Base) textTargets() ([]op.Target, error) {
+	layout, err := trace.Layout(clip.Text(b.Text), 1, func(path string) bool {
+		return slices.ContainsFunc(textAttention, func(end string) bool { return strings.HasSuffix(path, ".self_attn."+end) })
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", checkpoint.TextEncoder, err)
 	}
 	return layout.Targets(), nil
 }

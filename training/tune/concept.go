@@ -8,7 +8,6 @@ import (
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
-	"likeness/models/checkpoint"
 	"likeness/models/op"
 )
 
@@ -37,7 +36,7 @@ func (t *task) concept(numbers map[string]op.Array) (c *concept.Concept, lost fl
 		c.WordEmbeddings = concept.Embeddings{Layers: 1, Vectors: len(vectors) / width, Width: width, Data: vectors}
 	}
 	if len(layers) > 0 {
-		c.LoRA = concept.LoRA{checkpoint.UNet: layers}
+		c.LoRA = layers
 	}
 	if t.base.encoder != nil {
 		c.Encoder = t.base.encoder.Version()

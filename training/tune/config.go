@@ -25,11 +25,12 @@ type Config struct {
 	Accumulate int     // batches in a step; 0: 1
 	Seed       uint64  // of everything that is random
 
-	Rank    int      // of the layers' changes that start at zero
-	Alpha   float64  // the changes count alpha/rank times; 0: as much as the rank
-	Targets []string // ends of the paths of the UNet's layers that are changed; none: the encoder's or, without one, all of attention
-	Vectors int      // vectors of the word
-	Init    string   // the noun that the word starts as; empty: the class
+	Rank        int      // of the layers' changes that start at zero
+	Alpha       float64  // the changes count alpha/rank times; 0: as much as the rank
+	Targets     []string // ends of the paths of the UNet's layers that are changed; none: the encoder's or, without one, all of attention
+	TextEncoder bool     // lora changes the text encoder's attention too
+	Vectors     int      // vectors of the word
+	Init        string   // the noun that the word starts as; empty: the class
 
 	Captions    []string // what the photos show, with {} for the subject; none: Captions of portraits
 	SampleEvery int      // steps between sample pictures; 0: none

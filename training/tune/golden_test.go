@@ -12,6 +12,7 @@ import (
 
 	"likeness/encoder/concept"
 	"likeness/models/backend/torch"
+	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/safetensors"
 	"likeness/models/scheduler"
@@ -81,14 +82,21 @@ func (g *golden) run(t *testing.T, b *Base, method string) *run {
 	t.Helper()
 	b.Scheduler.PredictionType, b.Scheduler.RescaleBetasZeroSNR = g.Prediction, g.Prediction == scheduler.VPrediction
 	start := g.part(t, "start:")
-	l := &learner{vectors: start[vectorsName].F32, layers: map[string]concept.Delta{}, gain: 1, rate: g.LR, wordRate: g.WordLR, decay: g.Decay, pull: g.Pull}
+	l := &learner{vectors: start[vectorsName].F32, layers: concept.LoRA{}, gain: 1, rate: g.LR, wordRate: g.WordLR, decay: g.Decay, pull: g.Pull}
 	if g.Rank > 0 {
 		l.gain = g.Alpha / float64(g.Rank)
 	}
 	for name, up := range start {
 		if path, ok := strings.CutSuffix(name, ".up"); ok {
-			down := start[path+".down"]
-			l.layers[strings.TrimPrefix(path, layersPart+"/")] = concept.Delta{In: down.Dims[1], Out: up.Dims[1], Rank: up.Dims[0], Down: down.F32, Up: up.F32}
+			down, component := start[path+".down"], checkpoint.UNet
+			if strings.HasPrefix(name, textPart) {
+				component = checkpoint.TextEncoder
+			}
+			if l.layers[component] == nil {
+				l.layers[component] = map[string]concept.Delta{}
+			}
+			_, path, _ = strings.Cut(path, "/")
+			l.layers[component][path] = concept.Delta{In: down.Dims[1], Out: up.Dims[1], Rank: up.Dims[0], Down: down.F32, Up: up.F32}
 		}
 	}
 	if m, err := find(method); err != nil {
@@ -178,9 +186,10 @@ func (g *golden) withClass(t *testing.T, r *run, step int) map[string]op.Array {
 // Every method's losses, gradients and numbers are PyTorch's, over twenty steps from the same numbers on the same noise.
 func TestMethodsAgainstPyTorch(t *testing.T) {
 	engine := newEngine(t)
-	for _, method := range everyMethod {
-		t.Run(method, func(t *testing.T) {
-			g, b := openGolden(t, method), openBase(t, engine, tinySD)
+	for _, name := range everyMethod {
+		t.Run(name, func(t *testing.T) {
+			method := strings.TrimSuffix(name, withText)
+			g, b := openGolden(t, name), openBase(t, engine, tinySD)
 			r := g.run(t, b, method)
 			losses := g.array(t, "loss").F32
 			for r.step = range goldenSteps {

@@ -10,23 +10,24 @@ import (
 	"strings"
 
 	"likeness/encoder/concept"
+	"likeness/models/checkpoint"
 	"likeness/models/op"
 )
 
 // learner is what a method moves, at its first values, and how it acts on the networks.
 type learner struct {
-	vectors    []float32                // [n, text width], differences to the class noun; nil: the subject is the noun itself
-	layers     map[string]concept.Delta // changes of the UNet's layers
-	gain       float64                  // what the layers' changes are multiplied with: alpha/rank
-	weights    map[string]op.Array      // the UNet's own, by name; what is learned of them becomes changes of layers
-	spectra    map[string]*spectrum     // others of its weights, whose singular values shift
-	rank       int                      // of these changes
-	prior      int                      // pictures of the class to learn beside the photos
-	rate       float64                  // learning rate of the layers and of the spectra's shifts
-	weightRate float64                  // of the weights
-	wordRate   float64                  // and of the vectors
-	decay      float64                  // of layers and weights, as AdamW has it
-	pull       float64                  // weight of the mean squared distance from the first values
+	vectors    []float32            // [n, text width], differences to the class noun; nil: the subject is the noun itself
+	layers     concept.LoRA         // changes of layers, of the UNet's and the text encoder's
+	gain       float64              // what the layers' changes are multiplied with: alpha/rank
+	weights    map[string]op.Array  // the UNet's own, by name; what is learned of them becomes changes of layers
+	spectra    map[string]*spectrum // others of its weights, whose singular values shift
+	rank       int                  // of these changes
+	prior      int                  // pictures of the class to learn beside the photos
+	rate       float64              // learning rate of the layers and of the spectra's shifts
+	weightRate float64              // of the weights
+	wordRate   float64              // and of the vectors
+	decay      float64              // of layers and weights, as AdamW has it
+	pull       float64              // weight of the mean squared distance from the first values
 
 	everywhere bool // layers are changed for the negative prompt too
 
@@ -56,11 +57,15 @@ func freshLayers(targets []op.Target, rank int, seed uint64) map[string]concept.
 // Prefixes of the names of what is learned, and of the first values.
 const (
 	wordsPart  = "words"
-	layersPart = "layers"
+	layersPart = "layers"      // of the UNet
+	textPart   = "text_layers" // of the text encoder
 	startPart  = "start/"
 
 	vectorsName = wordsPart + "/vectors"
 )
+
+// layerParts are the parts of layers by component.
+var layerParts = map[string]string{checkpoint.UNet: layersPart, checkpoint.TextEncoder: textPart}
 
 // numbers are the first values of what is learned, by name.
 func (l *learner) numbers(textWidth int) map[string]op.Array {
@@ -68,9 +73,11 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 	if n := len(l.vectors) / textWidth; n > 0 {
 		all[vectorsName] = op.Floats(l.vectors, n, textWidth)
 	}
-	for path, d := range l.layers {
-		all[layersPart+"/"+path+".down"] = op.Floats(d.Down, d.Rank, d.In)
-		all[layersPart+"/"+path+".up"] = op.Floats(d.Up, d.Rank, d.Out)
+	for component, layers := range l.layers {
+		for path, d := range layers {
+			name := layerParts[component] + "/" + path
+			all[name+".down"], all[name+".up"] = op.Floats(d.Down, d.Rank, d.In), op.Floats(d.Up, d.Rank, d.Out)
+		}
 	}
 	for name, a := range l.weights {
 		all[weightsPart+"/"+name] = a
@@ -83,29 +90,38 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 
 // learned puts numbers in the place of the first values; the gain is in the layers' up halves then. lost is the part of weights' changes
 // that layers do not hold.
-func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layers map[string]concept.Delta, lost float64, err error) {
-	if layers, lost, err = l.extracted(numbers); err != nil {
+func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layers concept.LoRA, lost float64, err error) {
+	extracted, lost, err := l.extracted(numbers)
+	if err != nil {
 		return nil, nil, 0, err
 	}
-	for path, d := range l.layers {
-		d.Down = numbers[layersPart+"/"+path+".down"].F32
-		d.Up = slices.Clone(numbers[layersPart+"/"+path+".up"].F32)
-		for i := range d.Up {
-			d.Up[i] *= float32(l.gain)
+	layers = concept.LoRA{}
+	if len(extracted) > 0 {
+		layers[checkpoint.UNet] = extracted
+	}
+	for component, first := range l.layers {
+		layers[component] = map[string]concept.Delta{}
+		for path, d := range first {
+			name := layerParts[component] + "/" + path
+			d.Down, d.Up = numbers[name+".down"].F32, slices.Clone(numbers[name+".up"].F32)
+			for i := range d.Up {
+				d.Up[i] *= float32(l.gain)
+			}
+			layers[component][path] = d
 		}
-		layers[path] = d
 	}
 	return numbers[vectorsName].F32, layers, lost, nil
 }
 
-// deltas are the layers' changes in a graph.
-func (l *learner) deltas(s op.Scope) op.Deltas {
-	if len(l.layers) == 0 {
+// deltas are the changes of a component's layers in a graph.
+func (l *learner) deltas(s op.Scope, component string) op.Deltas {
+	layers := l.layers[component]
+	if len(layers) == 0 {
 		return nil
 	}
-	s = s.Component(layersPart)
+	s = s.Component(layerParts[component])
 	return func(path string, in, out int) (down, up op.Tensor, ok bool) {
-		d, ok := l.layers[path]
+		d, ok := layers[path]
 		if !ok {
 			return op.Tensor{}, op.Tensor{}, false
 		}

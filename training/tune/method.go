@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"strings"
 
+	"likeness/encoder/concept"
 	"likeness/encoder/exchange"
+	"likeness/models/checkpoint"
 	"likeness/training/protocol"
 )
 
@@ -64,11 +66,13 @@ var quick = Method{
 			return nil, err
 		}
 		l := &learner{vectors: predicted.WordEmbeddings.Data, gain: 1, rate: cfg.LR, wordRate: cfg.LR, pull: quickPull}
-		if l.layers, err = exchange.Unpack(b.encoder.Layout(), packed); err != nil {
+		layers, err := exchange.Unpack(b.encoder.Layout(), packed)
+		if err != nil {
 			return nil, err
 		}
+		l.layers = concept.LoRA{checkpoint.UNet: layers}
 		for path, fresh := range freshLayers(b.encoder.Layout().Targets(), cfg.Rank, cfg.Seed) {
-			l.layers[path] = beside(l.layers[path], fresh)
+			layers[path] = beside(layers[path], fresh)
 		}
 		return l, nil
 	},
@@ -89,7 +93,14 @@ var lora = Method{
 		if err != nil {
 			return nil, err
 		}
-		l := &learner{layers: freshLayers(targets, cfg.Rank, cfg.Seed), gain: 1, rate: cfg.LR, wordRate: cfg.LR, decay: 0.01, everywhere: true}
+		layers := concept.LoRA{checkpoint.UNet: freshLayers(targets, cfg.Rank, cfg.Seed)}
+		if cfg.TextEncoder {
+			if targets, err = b.textTargets(); err != nil {
+				return nil, err
+			}
+			layers[checkpoint.TextEncoder] = freshLayers(targets, cfg.Rank, ^cfg.Seed)
+		}
+		l := &learner{layers: layers, gain: 1, rate: cfg.LR, wordRate: cfg.LR, decay: 0.01, everywhere: true}
 		if cfg.Alpha > 0 {
 			l.gain = cfg.Alpha / float64(cfg.Rank)
 		}

@@ -32,6 +32,9 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
+	if cfg.TextEncoder && m.Name != lora.Name {
+		return nil, fmt.Errorf("text encoder: %s leaves it as it is, only %s changes it", m.Name, lora.Name)
+	}
 	t := &task{base: b, cfg: cfg, photos: photos}
 	if t.learner, err = m.start(ctx, b, cfg, photos); err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Name, err)
@@ -81,7 +84,8 @@ func newRun(t *task, patience int) (*run, error) {
 	r := &run{task: t, engine: t.base.engine, groups: map[string]group{}, patience: patience, bestLoss: math.Inf(1)}
 	numbers := t.learner.numbers(t.base.Text.HiddenSize)
 	var err error
-	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate, shiftsPart: t.learner.rate, weightsPart: t.learner.weightRate} {
+	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate, textPart: t.learner.rate,
+		shiftsPart: t.learner.rate, weightsPart: t.learner.weightRate} {
 		own := maps.Clone(numbers)
 		maps.DeleteFunc(own, func(name string, _ op.Array) bool { return !strings.HasPrefix(name, part+"/") })
 		if len(own) == 0 {

@@ -22,12 +22,13 @@ func (r *run) sample() (image.Image, error) {
 
 // pictures draws the first caption in steps with guidance. The negative prompt is empty.
 func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
-	s := base.Sampler{Architecture: r.base.Architecture, Engine: r.engine, VAE: r.base.VAE, Steps: steps, GuidanceScale: guidance}
+	s := base.Sampler{Architecture: r.base.Architecture, Engine: r.engine, VAE: r.base.VAE, Steps: steps, GuidanceScale: guidance,
+		TextDeltas: func(s op.Scope) op.Deltas { return r.learner.deltas(s, checkpoint.TextEncoder) }}
 	residual, err := r.residual(r.captions[0])
 	if err != nil {
 		return nil, err
 	}
-	text, err := s.Text(r.base.tokenizer, r.captions[0].ids, residual, r.base.UNetAndText...)
+	text, err := s.Text(r.base.tokenizer, r.captions[0].ids, residual, r.weights()...)
 	if err != nil {
 		return nil, err
 	}

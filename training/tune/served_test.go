@@ -27,13 +27,13 @@ func TestServedPictures(t *testing.T) {
 	dir := withEncoder(t)
 	b := openBase(t, newEngine(t), dir)
 	photos := readPhotos(t, b, 1)
-	for _, method := range []string{"quick", "lora", "textual-inversion", "custom-diffusion", "svdiff"} {
+	for _, method := range []string{"quick", "lora", "lora" + withText, "textual-inversion", "custom-diffusion", "svdiff"} {
 		t.Run(method, func(t *testing.T) {
-			m, err := find(method)
+			cfg := config(method)
+			m, err := find(cfg.Method)
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg := config(method)
 			cfg.LR = 0.05
 			switch m.Name {
 			case customDiffusion.Name:
@@ -187,6 +187,14 @@ func serve(t *testing.T, dir string, c *concept.Concept) image.Image {
 		if s.Layout, s.Offsets, err = exchange.Pack(layers); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if layers := c.LoRA[checkpoint.TextEncoder]; layers != nil {
+		layout, packed, err := exchange.Pack(layers)
+		if err != nil {
+			t.Fatal(err)
+		}
+		backend.TextLayouts = map[string]*op.Layout{checkpoint.TextEncoder: layout}
+		s.TextOffsets = map[string]pipeline.Packed{checkpoint.TextEncoder: {Layout: layout, Values: packed}}
 	}
 	m, err := pipeline.Open(dir, backend)
 	if err != nil {

@@ -31,7 +31,7 @@ type task struct {
 	captions []caption
 	priors   []example  // pictures of the class
 	class    caption    // and theirs
-	states   []op.Array // [1, L, D] of each caption, where no word is learned
+	states   []op.Array // [1, L, D] of each caption, where nothing that is learned acts on them
 }
 
 // viewsInAll is how many views there are of all photos together at least, as far as maxViews of each allow.
@@ -60,7 +60,7 @@ func (t *task) prepare(tell func(string)) error {
 	return t.imagine()
 }
 
-// encodeCaptions also encodes their states where no word is learned.
+// encodeCaptions also encodes their states where nothing that is learned acts on them.
 func (t *task) encodeCaptions() error {
 	for _, template := range t.cfg.Captions {
 		c, err := encode(t.base.tokenizer, template, t.cfg.Word, t.cfg.Class, t.vectors())
@@ -69,7 +69,7 @@ func (t *task) encodeCaptions() error {
 		}
 		t.captions = append(t.captions, c)
 	}
-	if t.vectors() > 0 {
+	if t.encodes() {
 		return nil
 	}
 	for _, c := range t.captions {
@@ -83,6 +83,11 @@ func (t *task) encodeCaptions() error {
 		t.states = append(t.states, out["states"])
 	}
 	return nil
+}
+
+// encodes tells whether captions are encoded in every step, since what is learned acts on their states.
+func (t *task) encodes() bool {
+	return t.vectors() > 0 || len(t.learner.layers[checkpoint.TextEncoder]) > 0
 }
 
 // vectors is the number of the word's vectors that are learned.
@@ -115,7 +120,7 @@ func (t *task) examples(views []view) ([]example, error) {
 
 // unet is the scope of the UNet with what is learned.
 func (t *task) unet(s op.Scope) op.Scope {
-	return s.Component(checkpoint.UNet).WithDeltas(t.learner.deltas(s)).WithWeights(t.learner.shifted(s))
+	return s.Component(checkpoint.UNet).WithDeltas(t.learner.deltas(s, checkpoint.UNet)).WithWeights(t.learner.shifted(s))
 }
 
 // tuned is the UNet with what is learned, on text states [B, L, D].
@@ -123,16 +128,19 @@ func (t *task) tuned(s op.Scope, sample, timestep, states op.Tensor) op.Tensor {
 	return unet.Forward(t.unet(s), t.base.UNet, unet.Inputs{Sample: sample, Timestep: timestep, EncoderHiddenStates: states})
 }
 
-// text are the states of a batch's captions, with the word that is learned in them.
+// text are the states of a batch's captions, with what is learned.
 func (t *task) text(s op.Scope) op.Tensor {
 	cfg := t.base.Text
 	n, length := t.vectors(), cfg.MaxPositionEmbeddings
-	if n == 0 {
+	if !t.encodes() {
 		return s.Input("encoder_hidden_states", op.Float32, -1, -1, cfg.HiddenSize)
 	}
-	words := s.Component(wordsPart).Weight("vectors", n, cfg.HiddenSize)
-	slots := s.Input("slots", op.Float32, -1, length, n)
-	return clip.TextForward(s.Component("text_encoder"), cfg, s.Input("input_ids", op.Int64, -1, length), slots.MatMul(words)).Last
+	words := s.Const(make([]float32, cfg.HiddenSize), 1, 1, cfg.HiddenSize)
+	if n > 0 {
+		words = s.Input("slots", op.Float32, -1, length, n).MatMul(s.Component(wordsPart).Weight("vectors", n, cfg.HiddenSize))
+	}
+	encoder := s.Component(checkpoint.TextEncoder).WithDeltas(t.learner.deltas(s, checkpoint.TextEncoder))
+	return clip.TextForward(encoder, cfg, s.Input("input_ids", op.Int64, -1, length), words).Last
 }
 
 // loss is the model of a batch's loss, of which there are accumulate in a step; diffusion is the part without the pull.
@@ -201,5 +209,8 @@ func (t *task) caption(inputs map[string]op.Array, picks []int) {
 		}
 		ids, slots = append(ids, c.ids...), append(slots, c.slots...)
 	}
-	inputs["input_ids"], inputs["slots"] = op.Ints(ids, rows, length), op.Floats(slots, rows, length, t.vectors())
+	inputs["input_ids"] = op.Ints(ids, rows, length)
+	if n := t.vectors(); n > 0 {
+		inputs["slots"] = op.Floats(slots, rows, length, n)
+	}
 }

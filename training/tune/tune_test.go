@@ -67,13 +67,17 @@ func readPhotos(t *testing.T, b *Base, n int) []Photo {
 	return photos
 }
 
-// config is a short run of a method.
+// config is a short run of a method, which may have withText behind it.
 func config(method string) Config {
+	method, text := strings.CutSuffix(method, withText)
 	return Config{Method: method, Word: "me", Class: "face", Steps: 6, LR: 1e-2, Batch: 4, Vectors: map[string]int{"textual-inversion": 2}[method],
-		Rank: 3, Seed: 7, Captions: []string{"a photo of {}", "a drawing of {}"}}
+		Rank: 3, Seed: 7, TextEncoder: text, Captions: []string{"a photo of {}", "a drawing of {}"}}
 }
 
-var everyMethod = []string{"quick", "lora", "textual-inversion", "custom-diffusion", "dreambooth", "svdiff"}
+// withText is the ending of a method that changes the text encoder too.
+const withText = "-text-encoder"
+
+var everyMethod = []string{"quick", "lora", "lora" + withText, "textual-inversion", "custom-diffusion", "dreambooth", "svdiff"}
 
 func tune(t *testing.T, b *Base, photos []Photo, cfg Config) *Result {
 	t.Helper()
@@ -107,7 +111,7 @@ func TestOneSeedTwice(t *testing.T) {
 			t.Errorf("%s: the loss on held-out noise is %g at the best step, %g before the first", method, first.Last, first.First)
 		}
 		c := first.Concept
-		if c.Method != method || c.Photos != 2 || c.BaseModel != b.fingerprint || c.PhotoHash == "" {
+		if c.Method != cfg.Method || (len(c.LoRA[checkpoint.TextEncoder]) > 0) != cfg.TextEncoder || c.Photos != 2 || c.BaseModel != b.fingerprint || c.PhotoHash == "" {
 			t.Errorf("%s: the concept says %+v", method, c)
 		}
 	}
@@ -273,8 +277,9 @@ func TestTuneRefuses(t *testing.T) {
 		"batch -1":              func(c *Config) { c.Batch = -1 },
 		"vectors 99":            func(c *Config) { c.Vectors = 99 },
 		"alpha -1":              func(c *Config) { c.Alpha = -1 },
-		"samples -1":            func(c *Config) { c.SampleEvery = -1 },
-		"beyond the 14 tokens":  func(c *Config) { c.Vectors, c.Captions = 4, []string{strings.Repeat("a ", 12) + "{}"} },
+		"text encoder: textual-inversion leaves it as it is": func(c *Config) { c.Method, c.TextEncoder = "textual-inversion", true },
+		"samples -1":           func(c *Config) { c.SampleEvery = -1 },
+		"beyond the 14 tokens": func(c *Config) { c.Vectors, c.Captions = 4, []string{strings.Repeat("a ", 12) + "{}"} },
 	} {
 		cfg := config("lora")
 		change(&cfg)
@@ -295,6 +300,31 @@ func TestOpenRefuses(t *testing.T) {
 	for dir, want := range map[string]string{"tiny-sdxl_a": "SDXL", "tiny-lcm_a": "distilled", "tiny-inpaint": "inpainting"} {
 		if b, err := Open(engine, filepath.Join(tinySD, "..", dir)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v", dir, b, err)
+		}
+	}
+}
+
+// What is learned of the text encoder comes back from the files of other programs as it was.
+func TestExportOfTheTextEncoder(t *testing.T) {
+	b := openBase(t, newEngine(t), tinySD)
+	c := tune(t, b, readPhotos(t, b, 1), config("lora"+withText)).Concept
+	base, err := exchange.OpenBase(tinySD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer base.Close()
+	for _, format := range []exchange.Format{exchange.Kohya, exchange.Diffusers} {
+		a, err := exchange.FromConcept(c, nil, nil, base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "lora.safetensors")
+		if err := a.Write(path, format, base); err != nil {
+			t.Fatal(err)
+		}
+		back, err := exchange.Read(path, base)
+		if err != nil || back.Format != format || len(back.LoRA[checkpoint.TextEncoder]) == 0 || !reflect.DeepEqual(back.LoRA, c.LoRA) {
+			t.Errorf("%s: %d layers of the text encoder came back as %d of %q: %v", format, len(c.LoRA[checkpoint.TextEncoder]), len(back.LoRA[checkpoint.TextEncoder]), back.Format, err)
 		}
 	}
 }
