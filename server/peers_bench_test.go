@@ -321,34 +321,48 @@ func BenchmarkPeerConcept(b *testing.B) {
 	}
 }
 
-// BenchmarkPeerServer is a start until ready, and the peak of resident memory after a picture of 512×512 under guidance. Ours counts from
-// the start of the process, diffusers' from its imports on.
+// BenchmarkPeerServer is a start until ready, the time from the start of the process to a first picture of 512×512 under guidance, and the peak
+// of resident memory after it: without a cache, with one that a server has filled before, and of diffusers. Ours counts from the start of the
+// process, diffusers' load from its imports on.
 func BenchmarkPeerServer(b *testing.B) {
-	const steps = 2
-	var ours, theirs, whole []time.Duration
-	var peak, peerPeak float64
-	for b.Loop() {
-		server := startServer(b, filepath.Join("..", "bin", "server"))
-		ours = append(ours, server.ready)
-		body := fmt.Sprintf(`{"prompt":"a face","n":1,"size":"512x512","steps":%d,"guidance_scale":7.5,"seed":1}`, steps)
+	const size, steps = 512, 2
+	body := fmt.Sprintf(`{"prompt":"a face","n":1,"size":"%dx%[1]d","steps":%d,"guidance_scale":7.5,"seed":1}`, size, steps)
+	times := map[string][]time.Duration{}
+	peaks := map[string]float64{}
+	note := func(what string, ready, picture time.Duration, peak float64) {
+		times[what+"start-s"] = append(times[what+"start-s"], ready)
+		times[what+"picture-s"] = append(times[what+"picture-s"], picture)
+		peaks[what+"peak-MB"] = max(peaks[what+"peak-MB"], peak)
+	}
+	ours := func(what string, options ...string) {
+		start := time.Now()
+		server := startServer(b, filepath.Join("..", "bin", "server"), options...)
 		server.ask(b, "/v1/images/generations", "application/json", strings.NewReader(body), &struct{}{})
-		peak = max(peak, server.memory(b, "VmHWM"))
+		note(what, server.ready, time.Since(start), server.memory(b, "VmHWM"))
 		server.stop()
-
+	}
+	cache := b.TempDir()
+	startServer(b, filepath.Join("..", "bin", "server"), "--cache", cache).stop()
+	for b.Loop() {
+		ours("")
+		ours("cached-", "--cache", cache)
 		p := startPeer(b)
 		loaded := p.do(b, request{"do": "load"})
-		whole = append(whole, time.Since(p.started))
-		theirs = append(theirs, time.Duration(loaded.Seconds*float64(time.Second)))
-		peerPeak = max(peerPeak, p.do(b, request{"do": "picture", "size": 512, "steps": steps}).PeakMB)
+		ready := time.Since(p.started)
+		peak := p.do(b, request{"do": "picture", "size": size, "steps": steps}).PeakMB
+		note("diffusers-", ready, time.Since(p.started), peak)
+		times["diffusers-s"] = append(times["diffusers-s"], time.Duration(loaded.Seconds*float64(time.Second)))
 		p.in.Close()
 	}
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(median(ours)/1e3, "start-s")
-	b.ReportMetric(median(theirs)/1e3, "diffusers-s")
-	b.ReportMetric(median(whole)/1e3, "diffusers-start-s")
-	b.ReportMetric(peak, "peak-MB")
-	b.ReportMetric(peerPeak, "diffusers-peak-MB")
+	for what, all := range times {
+		b.ReportMetric(median(all)/1e3, what)
+	}
+	for what, peak := range peaks {
+		b.ReportMetric(peak, what)
+	}
 	b.ReportMetric(weightsSize(b), "weights-MB")
+	b.ReportMetric(float64(folderSize(b, cache))/(1<<20), "cache-MB")
 }
 
 // weightsSize is the size of the weights of the checkpoint's components in megabytes.

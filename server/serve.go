@@ -98,6 +98,9 @@ func logParts(log *slog.Logger, m *model) {
 		log.Warn("the model folder has no encoder: no concepts can be made")
 	}
 	log.Info("networks run", "device", m.placement.Device, "dtype", m.placement.compute)
+	if cache := m.placement.Cache; cache != "" {
+		log.Info("networks are kept for the next start", "cache", cache)
+	}
 	if m.placement.why != nil {
 		log.Debug("no GPU", "reason", m.placement.why)
 	}
@@ -106,16 +109,14 @@ func logParts(log *slog.Logger, m *model) {
 	}
 }
 
-// warmUpSide bounds the picture of the warm-up, in pixels: a small one reads all weights too, and a large one takes seconds.
-const warmUpSide = 128
-
-// warmUp runs every network once, which makes the first request as fast as the ones after it.
+// warmUp runs every network once, which makes the first request as fast as the ones after it. Its picture is the smallest there is, which
+// reads all weights too.
 func warmUp(ctx context.Context, m *served, log *slog.Logger) error {
 	start := time.Now()
 	current, done := m.use()
-	d := current.base.Defaults
+	side := current.base.Multiple()
 	done()
-	r := pipeline.Request{Prompt: "a face", Steps: 1, Width: min(d.Width, warmUpSide), Height: min(d.Height, warmUpSide)}
+	r := pipeline.Request{Prompt: "a face", Steps: 1, Width: side, Height: side}
 	if _, err := m.Generate(ctx, r, nil); err != nil && ctx.Err() == nil {
 		log.Error("warm-up", "error", err)
 		return err

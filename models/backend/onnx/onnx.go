@@ -32,10 +32,11 @@ type Port struct {
 // Graph is a model ready to run.
 type Graph struct {
 	Name    string
-	Model   []byte // an ONNX ModelProto
-	Folder  string // what the locations of external weights are relative to; empty where there are none
-	Inputs  []Port // sorted by name
-	Outputs []Port // sorted by name
+	Model   []byte   // an ONNX ModelProto
+	Folder  string   // what the locations of external weights are relative to; empty where there are none
+	Files   []string // the paths of all external weights, sorted, absolute and without symbolic links
+	Inputs  []Port   // sorted by name
+	Outputs []Port   // sorted by name
 }
 
 // Options configures Emit.
@@ -85,7 +86,7 @@ func Emit(model op.Model, weights Weights, o Options) (*Graph, error) {
 		return nil, &WeightsError{Graph: o.Name, Problems: b.problems}
 	}
 	g := &Graph{Name: o.Name}
-	if g.Folder, err = b.placeWeights(); err != nil {
+	if g.Folder, g.Files, err = b.placeWeights(); err != nil {
 		return nil, fmt.Errorf("graph %s: %w", o.Name, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(outputs)) {
@@ -107,7 +108,7 @@ func Emit(model op.Model, weights Weights, o Options) (*Graph, error) {
 
 // placeWeights makes the files' common folder, with symbolic links resolved, the one that locations are relative to, because
 // ONNX Runtime reads external data only from below one folder.
-func (b *builder) placeWeights() (folder string, err error) {
+func (b *builder) placeWeights() (folder string, files []string, err error) {
 	real := map[string]string{}
 	for _, w := range b.external {
 		if _, seen := real[w.Path]; seen {
@@ -118,7 +119,7 @@ func (b *builder) placeWeights() (folder string, err error) {
 			path, err = filepath.Abs(path)
 		}
 		if err != nil {
-			return "", fmt.Errorf("weights: %w", err)
+			return "", nil, fmt.Errorf("weights: %w", err)
 		}
 		real[w.Path] = path
 		for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
@@ -133,11 +134,11 @@ func (b *builder) placeWeights() (folder string, err error) {
 	for _, w := range b.external {
 		location, err := filepath.Rel(folder, real[w.Path])
 		if err != nil {
-			return "", fmt.Errorf("weights: %w", err)
+			return "", nil, fmt.Errorf("weights: %w", err)
 		}
 		b.place(w, filepath.ToSlash(location))
 	}
-	return folder, nil
+	return folder, slices.Compact(slices.Sorted(maps.Values(real))), nil
 }
 
 func isBelow(path, dir string) bool {

@@ -26,16 +26,24 @@ type Session struct {
 
 // Open makes a session of the graph, reading its weights. Init must have loaded the library. The caller closes the Session.
 func Open(g *onnx.Graph, o Options) (*Session, error) {
-	options, err := o.session(g.Folder)
-	if err != nil {
-		return nil, fmt.Errorf("graph %s: %w", g.Name, err)
+	open := openFresh
+	if o.caches() {
+		open = openCached
 	}
-	defer options.Destroy()
-	s, err := runtime.NewDynamicAdvancedSessionWithONNXData(g.Model, names(g.Inputs), names(g.Outputs), options)
+	s, err := open(g, o)
 	if err != nil {
 		return nil, fmt.Errorf("graph %s: %w", g.Name, err)
 	}
 	return &Session{name: g.Name, inputs: g.Inputs, outputs: g.Outputs, session: s}, nil
+}
+
+func openFresh(g *onnx.Graph, o Options) (*runtime.DynamicAdvancedSession, error) {
+	options, err := o.session(g.Folder)
+	if err != nil {
+		return nil, err
+	}
+	defer options.Destroy()
+	return runtime.NewDynamicAdvancedSessionWithONNXData(g.Model, names(g.Inputs), names(g.Outputs), options)
 }
 
 func names(ports []onnx.Port) []string {
