@@ -28,6 +28,9 @@ func (o Options) session(folder string) (*runtime.SessionOptions, error) {
 		s.SetGraphOptimizationLevel(runtime.GraphOptimizationLevelEnableAll),
 		s.SetIntraOpNumThreads(max(o.Threads, 0)),
 		s.SetInterOpNumThreads(1),
+		// The plan of a run's memory, which is made for every size of picture, holds one block beside what the first run has left: measured, no
+		// faster, and a decoded picture of 512×512 leaves 0.7 GB more behind.
+		s.SetMemPattern(false),
 		// The idle threads of one session would otherwise spin against the next one's run: measured, 1.2 to 1.4 times its time.
 		s.AddSessionConfigEntry("session.force_spinning_stop", "1"),
 	}
