@@ -246,7 +246,7 @@ func TestServeProcess(t *testing.T) {
 	if err != nil || !found || !strings.HasPrefix(url, "http://127.0.0.1:") {
 		t.Fatalf("it prints %q, %v", line, err)
 	}
-	for path, says := range map[string]string{"/": "<title>Likeness</title>", "/v1/models": `"tiny"`, "/healthz": "ok", "/js/app.js": "import", "/openapi.json": "openapi"} {
+	for path, says := range map[string]string{"/": "<title>Likeness</title>", "/v1/models": `"tiny-sd"`, "/healthz": "ok", "/js/app.js": "import", "/openapi.json": "openapi"} {
 		if body := fetch(t, url+path); !strings.Contains(body, says) {
 			t.Errorf("%s answers %.200s", path, body)
 		}
