@@ -20,6 +20,7 @@ import (
 	"likeness/models/scheduler"
 	"likeness/server/api"
 	"likeness/server/config"
+	"likeness/training/protocol"
 )
 
 // model is an open model folder on ONNX Runtime, with all that photos and prompts need.
@@ -243,10 +244,14 @@ func (m *model) describe(folder string) (api.Model, error) {
 	if err != nil {
 		return api.Model{}, err
 	}
+	methods, err := protocol.For(path)
+	if err != nil {
+		return api.Model{}, err
+	}
 	d := m.base.Defaults
 	info := api.Model{
 		ID: filepath.Base(path), BaseModel: m.base.Fingerprint, Width: d.Width, Height: d.Height, Steps: d.Steps, GuidanceScale: d.GuidanceScale,
-		Scheduler: d.Scheduler, Schedulers: scheduler.Names(), Class: "face", Fit: m.base.Fit,
+		Scheduler: d.Scheduler, Schedulers: scheduler.Names(), Class: "face", Fit: m.base.Fit, Tuning: methods,
 	}
 	switch {
 	case m.adapter != nil:

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 
 	"likeness/encoder/concept"
@@ -15,10 +14,6 @@ import (
 
 // workerName is the worker's program, which scripts/build puts beside the server's.
 const workerName = "training"
-
-// workerEnv is what the worker's libraries are told, where the user says nothing else: its threads do not spin while they wait, as the
-// server needs the processor too, and memory is not given back and taken again at every step.
-var workerEnv = []string{"OMP_WAIT_POLICY=passive", "MALLOC_TRIM_THRESHOLD_=8589934592", "MALLOC_MMAP_THRESHOLD_=4294967296"}
 
 // tunings makes the queue of jobs that refine concepts. The caller closes it.
 func (c *serveCommand) tunings(concepts store.Store, m *served, log *slog.Logger) (*jobs.Queue, error) {
@@ -32,7 +27,7 @@ func (c *serveCommand) tunings(concepts store.Store, m *served, log *slog.Logger
 	}
 	queue := jobs.New(jobs.Config{
 		Store: concepts, Worker: worker, Args: []string{"worker", "--model", c.Serve.Model.Model, "--threads", strconv.Itoa(c.Threads)},
-		Env: append(slices.Clone(workerEnv), os.Environ()...), Idle: c.WorkerIdle, Log: log,
+		Idle: c.WorkerIdle, Log: log,
 		Check: func(learned *concept.Concept) error {
 			_, err := m.Subject(learned, 1)
 			return err

@@ -14,6 +14,7 @@ import (
 	"likeness/encoder"
 	"likeness/models/backend/ort"
 	"likeness/models/pixels"
+	"likeness/training/protocol"
 	"likeness/training/tune"
 )
 
@@ -56,6 +57,7 @@ func (tuneCommand) Help() string {
 		fmt.Fprintf(&b, "  %-17s  %s (%d steps of %d, learning rate %g)\n", m.Name, m.Help, m.Steps, m.Batch, m.LearningRate)
 	}
 	b.WriteString(`
+A model folder's ` + protocol.ModelFile + ` may say what suits the model instead.
 All of them keep the step that is best on noise they never train on. Ctrl-C writes the best so far; the same command then goes on.
 
 Examples:

@@ -52,7 +52,7 @@ var rules = []rule{
 	{"server/store/...", "server/store encoder/concept", "a store keeps concepts and knows nothing that makes or uses them"},
 	{"server/jobs/...", "server/jobs/... server/store encoder/concept training/protocol", "jobs know of tuning what a worker's messages say, and no model"},
 	{"server/api", "server/... encoder/... models/pipeline models/op models/safetensors training/protocol", "handlers are given what they use: only main.go knows Builders and stores"},
-	{"server", "server/... encoder/... models/... web", "it wires everything but training, which it starts as a process of its own"},
+	{"server", "server/... encoder/... models/... training/protocol web", "it wires everything but training, which it starts as a process of its own"},
 	{"web", "", "the page is static files"},
 	{"scripts/...", "", "scripts call the binaries"},
 }

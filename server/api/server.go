@@ -20,6 +20,7 @@ import (
 	"likeness/models/pipeline"
 	"likeness/server/jobs"
 	"likeness/server/store"
+	"likeness/training/protocol"
 )
 
 // PhotoReader decodes and checks one uploaded photo; Read also aligns it. *encoder.Intake is one.
@@ -58,9 +59,10 @@ type Model struct {
 	Width, Height int    // of a picture, in pixels
 	Steps         int
 	GuidanceScale float64
-	Scheduler     string   // empty: the folder's own
-	Schedulers    []string // all that a request may name
-	Class         string   // the noun of an upload that names none
+	Scheduler     string            // empty: the folder's own
+	Schedulers    []string          // all that a request may name
+	Class         string            // the noun of an upload that names none
+	Tuning        []protocol.Method // the methods, with what suits the model
 	// Fit is the size of a picture drawn from one of the given size, where a request names none; nil: Width and Height.
 	Fit func(width, height int) (int, int)
 }

@@ -58,7 +58,7 @@ func (s *Server) tuningMethods() []protocol.Method {
 	if s.Jobs == nil || s.Jobs.Available() != nil {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(protocol.Methods), func(m protocol.Method) bool { return m.NeedsEncoder && s.Model.Encoder == "" })
+	return slices.DeleteFunc(slices.Clone(s.Model.Tuning), func(m protocol.Method) bool { return m.NeedsEncoder && s.Model.Encoder == "" })
 }
 
 func bodyOfMethods(methods []protocol.Method) []methodBody {

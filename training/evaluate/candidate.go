@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"likeness/encoder"
+	"likeness/training/protocol"
 	"likeness/training/tune"
 )
 
@@ -68,13 +69,13 @@ func varied[T any](all []candidate, values []T, set func(*candidate, T)) []candi
 	return out
 }
 
-// candidates are the ways that are wanted by their methods' names, or all; the first is withoutConcept.
-func candidates(wanted []string, t trials) ([]candidate, error) {
+// candidates are the ways that are wanted by their methods' names, or all, as a model has the methods; the first is withoutConcept.
+func candidates(wanted []string, t trials, methods []protocol.Method) ([]candidate, error) {
 	every := []candidate{{name: encoder.Method, method: encoder.Method}}
 	known := []string{encoder.Method}
-	for _, m := range tune.Methods {
+	for _, m := range methods {
 		known = append(known, m.Name)
-		c := candidate{name: m.Name, method: m.Name, tuning: tune.Config{Method: m.Name, Word: word, Class: class, Seed: 1}, defaults: m.Defaults()}
+		c := candidate{name: m.Name, method: m.Name, tuning: tune.Config{Method: m.Name, Word: word, Class: class, Seed: 1}, defaults: tune.Method{Method: m}.Defaults()}
 		own := t
 		if m.Name == quickMethod && len(t.steps) == 0 {
 			own.steps = quickSteps

@@ -21,6 +21,7 @@ import (
 	"likeness/models/pixels"
 	"likeness/models/safetensors"
 	"likeness/training/loop"
+	"likeness/training/protocol"
 	"likeness/training/tune"
 )
 
@@ -134,7 +135,11 @@ func (c *Command) compare(ctx context.Context, network Network) error {
 	if c.Output != "" || c.OnlyJudge {
 		return errors.New("--output and --only-judge are of the table without --methods; with it, pictures are in the folder of --run")
 	}
-	wanted, err := candidates(c.Methods, trials{c.TuneLR, c.TuneSteps})
+	methods, err := protocol.For(c.Model)
+	if err != nil {
+		return err
+	}
+	wanted, err := candidates(c.Methods, trials{c.TuneLR, c.TuneSteps}, methods)
 	if err != nil {
 		return err
 	}

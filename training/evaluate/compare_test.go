@@ -23,6 +23,7 @@ import (
 	"likeness/models/op"
 	"likeness/models/pipeline"
 	"likeness/training/portraits"
+	"likeness/training/protocol"
 	"likeness/training/tune"
 )
 
@@ -54,7 +55,7 @@ func onRuntime(t *testing.T) Network {
 // short are candidates that take a step or two.
 func short(t *testing.T, methods ...string) []candidate {
 	t.Helper()
-	all, err := candidates(methods, trials{})
+	all, err := candidates(methods, trials{}, protocol.Methods)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +244,7 @@ func TestCompareEnds(t *testing.T) {
 }
 
 func TestCandidates(t *testing.T) {
-	all, err := candidates([]string{"all"}, trials{})
+	all, err := candidates([]string{"all"}, trials{}, protocol.Methods)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,13 +260,13 @@ func TestCandidates(t *testing.T) {
 			t.Errorf("%s is not compared", m.Name)
 		}
 	}
-	if _, err := candidates([]string{"lora", "magic"}, trials{}); err == nil || !strings.Contains(err.Error(), "magic") || !strings.Contains(err.Error(), "textual-inversion") {
+	if _, err := candidates([]string{"lora", "magic"}, trials{}, protocol.Methods); err == nil || !strings.Contains(err.Error(), "magic") || !strings.Contains(err.Error(), "textual-inversion") {
 		t.Errorf("error %v", err)
 	}
 }
 
 func TestCandidatesOfTrials(t *testing.T) {
-	all, err := candidates([]string{"quick", "lora"}, trials{rates: []float64{1e-4, 1e-3}, steps: []int{7}})
+	all, err := candidates([]string{"quick", "lora"}, trials{rates: []float64{1e-4, 1e-3}, steps: []int{7}}, protocol.Methods)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,7 @@ import (
 	"likeness/models/tokenizer"
 	"likeness/models/unet"
 	"likeness/training/base"
+	"likeness/training/protocol"
 )
 
 // Base is an open model folder that concepts are tuned on. It serves one tuning at a time.
@@ -31,7 +32,8 @@ type Base struct {
 	dir         string
 	fingerprint string
 	tokenizer   *tokenizer.Tokenizer
-	encoder     *encoder.Encoder // nil: the folder has none
+	encoder     *encoder.Encoder  // nil: the folder has none
+	methods     []protocol.Method // as the model has them
 }
 
 // Open reads a model folder to the engine. The caller closes the Base.
@@ -42,6 +44,9 @@ func Open(engine *torch.Engine, dir string) (*Base, error) {
 	}
 	defer folder.Close()
 	b := &Base{engine: engine, dir: dir}
+	if b.methods, err = protocol.For(dir); err != nil {
+		return nil, err
+	}
 	if b.fingerprint, err = folder.Fingerprint(); err != nil {
 		return nil, err
 	}

@@ -99,7 +99,7 @@ func (g *golden) run(t *testing.T, b *Base, method string) *run {
 			l.layers[component][path] = concept.Delta{In: down.Dims[1], Out: up.Dims[1], Rank: up.Dims[0], Down: down.F32, Up: up.F32}
 		}
 	}
-	if m, err := find(method); err != nil {
+	if m, err := b.find(method); err != nil {
 		t.Fatal(err)
 	} else if g.Prior > 0 { // whose weights are the folder's
 		own, err := m.start(t.Context(), b, m.complete(Config{Word: "me", Class: g.Class, Init: g.Init}), nil)

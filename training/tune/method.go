@@ -24,10 +24,11 @@ type Method struct {
 // Methods are all there are, in the protocol's order.
 var Methods = []Method{quick, lora, textualInversion, customDiffusion, dreamBooth, svdiff}
 
-// find returns a method by its name.
-func find(name string) (Method, error) {
-	for _, m := range Methods {
+// find returns a method by its name, with what suits the model.
+func (b *Base) find(name string) (Method, error) {
+	for i, m := range Methods {
 		if m.Name == name {
+			m.Method = b.methods[i]
 			return m, nil
 		}
 	}

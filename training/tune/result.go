@@ -31,7 +31,7 @@ type Result struct {
 
 // CanSaveModel tells why a model of the method's cannot be written to dir; nil if it can, as far as is known before the work.
 func (b *Base) CanSaveModel(method, dir string) error {
-	m, err := find(method)
+	m, err := b.find(method)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ import (
 //
 // With a *DivergedError comes the Result of what was best before.
 func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(Event)) (*Result, error) {
-	m, err := find(cfg.Method)
+	m, err := b.find(cfg.Method)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ func TestServedPictures(t *testing.T) {
 	for _, method := range []string{"quick", "lora", "lora" + withText, "textual-inversion", "custom-diffusion", "svdiff"} {
 		t.Run(method, func(t *testing.T) {
 			cfg := config(method)
-			m, err := find(cfg.Method)
+			m, err := b.find(cfg.Method)
 			if err != nil {
 				t.Fatal(err)
 			}
