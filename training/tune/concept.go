@@ -16,7 +16,7 @@ const maxNotes = 8
 
 // concept makes what was learned a concept; lost is the part of weights' changes that it does not hold.
 func (t *task) concept(numbers map[string]op.Array) (c *concept.Concept, lost float64, err error) {
-	vectors, layers, lost, err := t.learner.learned(numbers)
+	vectors, layers, lost, err := t.learner.learned(t.base.engine, numbers)
 	if err != nil {
 		return nil, 0, err
 	}

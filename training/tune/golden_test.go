@@ -222,7 +222,8 @@ func TestMethodsAgainstPyTorch(t *testing.T) {
 				start[weightsPart+"/"+name] = a
 			}
 			for name, s := range r.learner.spectra {
-				start[shiftsPart+"/"+name] = op.Floats(make([]float32, len(s.values.F32)), len(s.values.F32))
+				_, _, k := s.sizes()
+				start[shiftsPart+"/"+name] = op.Floats(make([]float32, k), k)
 			}
 			for name, want := range g.part(t, "end:") {
 				moved := distance(want.F32, start[name].F32)

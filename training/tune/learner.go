@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"likeness/encoder/concept"
+	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 )
@@ -83,15 +84,16 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 		all[weightsPart+"/"+name] = a
 	}
 	for name, s := range l.spectra {
-		all[shiftsPart+"/"+name] = op.Floats(make([]float32, len(s.values.F32)), len(s.values.F32))
+		_, _, k := s.sizes()
+		all[shiftsPart+"/"+name] = op.Floats(make([]float32, k), k)
 	}
 	return all
 }
 
 // learned puts numbers in the place of the first values; the gain is in the layers' up halves then. lost is the part of weights' changes
 // that layers do not hold.
-func (l *learner) learned(numbers map[string]op.Array) (vectors []float32, layers concept.LoRA, lost float64, err error) {
-	extracted, lost, err := l.extracted(numbers)
+func (l *learner) learned(engine *torch.Engine, numbers map[string]op.Array) (vectors []float32, layers concept.LoRA, lost float64, err error) {
+	extracted, lost, err := l.extracted(engine, numbers)
 	if err != nil {
 		return nil, nil, 0, err
 	}

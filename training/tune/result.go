@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"likeness/encoder/concept"
+	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 )
@@ -95,25 +96,31 @@ func (t *task) weightsWith(numbers map[string]op.Array) (map[string][]float32, e
 	for name := range t.learner.weights {
 		weights[name] = numbers[weightsPart+"/"+name].F32
 	}
-	engine := t.base.engine
 	for _, name := range slices.Sorted(maps.Keys(t.learner.spectra)) {
-		s := t.learner.spectra[name]
-		one := &learner{spectra: map[string]*spectrum{name: s}}
-		parts := one.factors()
-		parts[shiftsPart+"/"+name] = numbers[shiftsPart+"/"+name]
-		params, err := engine.NewParams(parts, false)
-		if err != nil {
-			return nil, err
-		}
-		out, err := engine.Run(func(scope op.Scope) map[string]op.Tensor {
-			weight, _ := one.shifted(scope)(name, s.weight.Dims...)
-			return map[string]op.Tensor{"weight": weight}
-		}, nil, append(t.base.UNetAndText, params)...)
-		params.Free()
+		weight, err := t.weightWith(t.learner.spectra[name], numbers[shiftsPart+"/"+name])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		weights[name] = out["weight"].F32
+		weights[name] = weight
 	}
 	return weights, nil
+}
+
+// weightWith is a weight with its singular values shifted. They are found anew, one weight's at a time: the run's are gone.
+func (t *task) weightWith(s *spectrum, shifts op.Array) ([]float32, error) {
+	one := &task{base: t.base, learner: &learner{spectra: map[string]*spectrum{s.name: {name: s.name, dims: s.dims}}}}
+	defer one.free()
+	if err := one.decompose(func(string) {}); err != nil {
+		return nil, err
+	}
+	params, err := t.base.engine.NewParams(map[string]op.Array{shiftsPart + "/" + s.name: shifts}, false)
+	if err != nil {
+		return nil, err
+	}
+	defer params.Free()
+	out, err := t.base.engine.Run(func(scope op.Scope) map[string]op.Tensor {
+		weight, _ := one.learner.shifted(scope)(s.name, s.dims...)
+		return map[string]op.Tensor{"weight": weight}
+	}, nil, slices.Concat(t.base.UNetAndText, []*torch.Params{one.factors, params})...)
+	return out["weight"].F32, err
 }

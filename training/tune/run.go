@@ -44,6 +44,7 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 			report(Event{Preparing: what})
 		}
 	}); err != nil {
+		t.free()
 		return nil, err
 	}
 	r, err := newRun(t, m.patience)
@@ -67,7 +68,6 @@ type run struct {
 	engine   *torch.Engine
 	groups   map[string]group // by the part's name
 	start    *torch.Params    // the first values, where they pull
-	factors  *torch.Params    // of spectra, where there are any
 	patience int
 
 	step     int
@@ -117,11 +117,6 @@ func newRun(t *task, patience int) (*run, error) {
 			return nil, errors.Join(err, r.close())
 		}
 	}
-	if factors := t.learner.factors(); len(factors) > 0 {
-		if r.factors, err = r.engine.NewParams(factors, false); err != nil {
-			return nil, errors.Join(err, r.close())
-		}
-	}
 	return r, r.resume()
 }
 
@@ -129,11 +124,10 @@ func (r *run) close() error {
 	for _, g := range r.groups {
 		g.params.Free()
 	}
-	for _, p := range []*torch.Params{r.start, r.factors} {
-		if p != nil {
-			p.Free()
-		}
+	if r.start != nil {
+		r.start.Free()
 	}
+	r.free()
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 
+	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
 	"likeness/models/clip"
 	"likeness/models/op"
@@ -29,9 +30,10 @@ type task struct {
 	plain    []example // the photos as they are
 	varied   []example // and these with their variants
 	captions []caption
-	priors   []example  // pictures of the class
-	class    caption    // and theirs
-	states   []op.Array // [1, L, D] of each caption, where nothing that is learned acts on them
+	priors   []example     // pictures of the class
+	class    caption       // and theirs
+	factors  *torch.Params // of spectra; nil where there are none
+	states   []op.Array    // [1, L, D] of each caption, where nothing that is learned acts on them
 }
 
 // viewsInAll is how many views there are of all photos together at least, as far as maxViews of each allow.

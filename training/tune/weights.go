@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"likeness/encoder/concept"
+	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pixels"
@@ -28,7 +29,7 @@ const weightsPart = checkpoint.UNet
 var customDiffusion = Method{
 	Method: protocol.CustomDiffusion,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
-		weights, err := b.weightsOf(func(name string) bool {
+		weights, err := b.weightsOf(func(name string, _ []int) bool {
 			return strings.HasSuffix(name, ".attn2.to_k.weight") || strings.HasSuffix(name, ".attn2.to_v.weight")
 		})
 		if err != nil {
@@ -44,7 +45,7 @@ var customDiffusion = Method{
 var dreamBooth = Method{
 	Method: protocol.DreamBooth,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
-		weights, err := b.weightsOf(func(string) bool { return true })
+		weights, err := b.weightsOf(func(string, []int) bool { return true })
 		if err != nil {
 			return nil, err
 		}
@@ -76,8 +77,8 @@ func rareWord(nouns []float32, seed uint64) []float32 {
 	return vectors
 }
 
-// weightsOf reads those of the UNet's weights whose names match.
-func (b *Base) weightsOf(match func(name string) bool) (map[string]op.Array, error) {
+// weightsOf reads those of the UNet's weights that match.
+func (b *Base) weightsOf(match func(name string, dims []int) bool) (map[string]op.Array, error) {
 	folder, err := checkpoint.Open(b.dir)
 	if err != nil {
 		return nil, err
@@ -89,7 +90,7 @@ func (b *Base) weightsOf(match func(name string) bool) (map[string]op.Array, err
 	}
 	weights := map[string]op.Array{}
 	for _, name := range component.Names() {
-		if !match(name) {
+		if info, _ := component.Info(name); !match(name, info.Shape) {
 			continue
 		}
 		values, dims, err := component.Float32(name)
@@ -98,15 +99,12 @@ func (b *Base) weightsOf(match func(name string) bool) (map[string]op.Array, err
 		}
 		weights[name] = op.Floats(values, dims...)
 	}
-	if len(weights) == 0 {
-		return nil, fmt.Errorf("%s: it has none of the weights that are learned", component.Path())
-	}
 	return weights, nil
 }
 
 // extracted are the weights' changes as low-rank changes of layers, and which part of the change they do not hold: what is above the
 // rank, and all of what is no linear layer or 1×1 convolution of a block.
-func (l *learner) extracted(numbers map[string]op.Array) (layers map[string]concept.Delta, lost float64, err error) {
+func (l *learner) extracted(engine *torch.Engine, numbers map[string]op.Array) (layers map[string]concept.Delta, lost float64, err error) {
 	layers = map[string]concept.Delta{}
 	var all, left float64
 	add := func(name string, dims []int, square float64, nearest func() (concept.Delta, float64, error)) error {
@@ -137,12 +135,16 @@ func (l *learner) extracted(numbers map[string]op.Array) (layers map[string]conc
 		}
 	}
 	for name, s := range l.spectra {
-		changes, square := s.changes(numbers[shiftsPart+"/"+name].F32), 0.0
-		for _, v := range changes {
-			square += v * v
+		u, values, v, err := s.read(engine)
+		if err != nil {
+			return nil, 0, err
 		}
-		if err := add(name, s.weight.Dims, square, func() (concept.Delta, float64, error) {
-			d, rest := s.strongest(changes, l.rank)
+		changes, square := changesOf(values, numbers[shiftsPart+"/"+name].F32), 0.0
+		for _, x := range changes {
+			square += x * x
+		}
+		if err := add(name, s.dims, square, func() (concept.Delta, float64, error) {
+			d, rest := strongest(u, changes, v, l.rank)
 			return d, rest, nil
 		}); err != nil {
 			return nil, 0, err

@@ -4,6 +4,7 @@ package torch
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"unsafe"
 
@@ -147,6 +148,17 @@ func (p *Params) same(weights map[string]op.Array) error {
 		}
 	}
 	return nil
+}
+
+// Take moves the weights of other, which must have other names, to p. other must not be used afterwards.
+func (p *Params) Take(other *Params) {
+	p.engine.do(func() error {
+		maps.Copy(p.tensors, other.tensors)
+		p.names = append(p.names, other.names...)
+		slices.Sort(p.names)
+		other.tensors = nil
+		return nil
+	})
 }
 
 // Free gives the memory back. p must not be used afterwards.
