@@ -17,9 +17,9 @@ import (
 type Layout func(unet op.Model, cfg Config) (*op.Layout, error)
 
 // Open makes the networks of a model folder run: the base model and, where the folder has one, its encoder; nil otherwise.
-// more are layers of the UNet, distinct, that offsets act on beside the encoder's targets. A nil layout leaves the folder's encoder closed.
+// Offsets act on the encoder's targets and on those of the backend's reach. A nil layout leaves the folder's encoder closed.
 // The caller closes both.
-func Open(dir string, backend pipeline.Backend, layout Layout, more ...op.Target) (*pipeline.Model, *Encoder, error) {
+func Open(dir string, backend pipeline.Backend, layout Layout) (*pipeline.Model, *Encoder, error) {
 	var component *checkpoint.Component
 	var err error
 	if layout != nil {
@@ -29,9 +29,6 @@ func Open(dir string, backend pipeline.Backend, layout Layout, more ...op.Target
 		return nil, nil, err
 	}
 	if component == nil {
-		if len(more) > 0 {
-			backend.Layout = func(op.Model) (*op.Layout, error) { return op.NewLayout(1, more) }
-		}
 		base, err := pipeline.Open(dir, backend)
 		return base, nil, err
 	}
@@ -43,10 +40,8 @@ func Open(dir string, backend pipeline.Backend, layout Layout, more ...op.Target
 	var own *op.Layout
 	backend.Layout = func(unet op.Model) (*op.Layout, error) {
 		var err error
-		if own, err = layout(unet, cfg); err != nil {
-			return nil, err
-		}
-		return own.With(more...)
+		own, err = layout(unet, cfg)
+		return own, err
 	}
 	base, err := pipeline.Open(dir, backend)
 	if err != nil {

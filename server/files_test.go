@@ -176,7 +176,7 @@ func TestUploadedFiles(t *testing.T) {
 				t.Errorf("the word differs by %d from the command's", d)
 			}
 			m.closing.Wait()
-			if m.current == first || !m.wide {
+			if m.current == first || m.reach.Empty() {
 				t.Error("the model was not opened again")
 			}
 			if _, err := first.Generate(t.Context(), pipeline.Request{Prompt: "hi"}, nil); err == nil {
@@ -207,7 +207,7 @@ func TestFilesShareABatch(t *testing.T) {
 	}
 	m.mu.Lock()
 	before := m.current
-	m.current, m.users, m.wide = narrow, &sync.WaitGroup{}, false
+	m.current, m.users, m.reach = narrow, &sync.WaitGroup{}, pipeline.Reach{}
 	m.mu.Unlock()
 	before.Close()
 	var wait sync.WaitGroup

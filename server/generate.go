@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"likeness/encoder"
 	"likeness/encoder/concept"
 	"likeness/models/backend/onnx"
 	"likeness/models/op"
@@ -120,7 +121,7 @@ func (c *generateCommand) Run(ctx context.Context) error {
 
 // ready opens the model and completes the request with what only a model can tell. The caller closes the model.
 func (c *generateCommand) ready(cfg config.Model, files *conceptFiles, r pipeline.Request) (*model, pipeline.Request, error) {
-	m, err := openReaching(cfg, c.N, layersOf(files.concepts()...))
+	m, err := openReaching(cfg, c.N, encoder.Reach(files.concepts()...))
 	if err != nil {
 		return nil, r, err
 	}

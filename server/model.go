@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
-	"likeness/encoder/exchange"
 	"likeness/encoder/imageprompt"
 	"likeness/models/backend/ort"
 	"likeness/models/backend/trace"
@@ -34,31 +32,13 @@ type model struct {
 	detector  *ort.Session         // nil: none is installed
 }
 
-// layers are those that offsets act on, by component.
-type layers map[string][]op.Target
-
-// layersOf are those that concepts of LoRA files change.
-func layersOf(concepts ...*concept.Concept) layers {
-	all := layers{}
-	for _, c := range concepts {
-		for component, deltas := range c.LoRA {
-			for _, t := range exchange.Targets(deltas) {
-				if !slices.Contains(all[component], t) {
-					all[component] = append(all[component], t)
-				}
-			}
-		}
-	}
-	return all
-}
-
 // openModel opens what the settings name, for up to maxQueue pictures at a time. The caller closes it.
 func openModel(cfg config.Model, maxQueue int) (*model, error) {
-	return openReaching(cfg, maxQueue, nil)
+	return openReaching(cfg, maxQueue, pipeline.Reach{})
 }
 
-// openReaching is openModel with offsets that act on more layers than the encoder's.
-func openReaching(cfg config.Model, maxQueue int, more layers) (*model, error) {
+// openReaching is openModel for subjects that do more than the encoder's.
+func openReaching(cfg config.Model, maxQueue int, reach pipeline.Reach) (*model, error) {
 	p, err := place(cfg)
 	if err == nil {
 		err = ort.Init(p.library)
@@ -67,16 +47,16 @@ func openReaching(cfg config.Model, maxQueue int, more layers) (*model, error) {
 		return nil, err
 	}
 	m := &model{placement: p}
-	if err := m.open(cfg, maxQueue, more, filepath.Join(filepath.Dir(filepath.Dir(p.library)), encoder.DetectorFile)); err != nil {
+	if err := m.open(cfg, maxQueue, reach, filepath.Join(filepath.Dir(filepath.Dir(p.library)), encoder.DetectorFile)); err != nil {
 		m.Close()
 		return nil, err
 	}
 	return m, nil
 }
 
-func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile string) error {
+func (m *model) open(cfg config.Model, maxQueue int, reach pipeline.Reach, detectorFile string) error {
 	options := m.placement.Options
-	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
+	backend := pipeline.Backend{Reach: reach, Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
 		session, err := m.placement.open(name, model, weights)
 		if err != nil {
 			return nil, err // and no nil *Session in the interface
@@ -91,18 +71,7 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 	if options.Device == ort.CPU { // a GPU's memory is its own
 		backend.Free, backend.Weights, backend.Peak = meter{"/", cfg.MemoryLimit}.free, weightBytes, trace.Peak
 	}
-	backend.TextLayouts = map[string]*op.Layout{}
-	for _, component := range []string{checkpoint.TextEncoder, checkpoint.TextEncoder2} {
-		if len(more[component]) == 0 {
-			continue
-		}
-		layout, err := op.NewLayout(1, more[component])
-		if err != nil {
-			return err
-		}
-		backend.TextLayouts[component] = layout
-	}
-	if err := m.openBase(cfg, backend, more[checkpoint.UNet], options); err != nil {
+	if err := m.openBase(cfg, backend, options); err != nil {
 		return err
 	}
 	if err := m.openIntake(detectorFile, options); err != nil {
@@ -113,7 +82,7 @@ func (m *model) open(cfg config.Model, maxQueue int, more layers, detectorFile s
 }
 
 // openBase opens the base model with what makes concepts for it: the adapter, if one is named, or else the folder's own encoder.
-func (m *model) openBase(cfg config.Model, backend pipeline.Backend, more []op.Target, options ort.Options) (err error) {
+func (m *model) openBase(cfg config.Model, backend pipeline.Backend, options ort.Options) (err error) {
 	own := func(unet op.Model, settings encoder.Config) (*op.Layout, error) {
 		return trace.Layout(unet, settings.Rank, settings.IsTarget)
 	}
@@ -124,7 +93,7 @@ func (m *model) openBase(cfg config.Model, backend pipeline.Backend, more []op.T
 		}
 		backend.ImagePrompts, own = m.adapter.ImagePrompts(), nil
 	}
-	m.base, m.encoder, err = encoder.Open(cfg.Model, backend, own, more...)
+	m.base, m.encoder, err = encoder.Open(cfg.Model, backend, own)
 	return err
 }
 
@@ -185,57 +154,11 @@ func (m *model) Encode(ctx context.Context, photos []*encoder.Photo, word, class
 
 // Subject implements api.ConceptEncoder.
 func (m *model) Subject(c *concept.Concept, scale float64) (pipeline.Subject, error) {
-	s := pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, Everywhere: c.Method == exchange.MethodLoRA, Scale: scale}
-	if c.BaseModel != m.base.Fingerprint {
-		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.BaseModel}
+	s, err := encoder.Subject(c, scale, m.base, m.encoder)
+	if err == nil {
+		s.ImageTokens, err = m.adapter.Tokens(c)
 	}
-	if c.WordEmbeddings.Layers > 1 {
-		return s, &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> differ between layers, which this model cannot read", c.Word)}
-	}
-	if width := c.WordEmbeddings.Width; width != 0 && width != m.base.WordWidth() {
-		return s, &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> have width %d, the words of this model's text encoders together %d", c.Word, width, m.base.WordWidth())}
-	}
-	var err error
-	if s.ImageTokens, err = m.adapter.Tokens(c); err != nil {
-		return s, err
-	}
-	s.TextOffsets = map[string]pipeline.Packed{}
-	for component, deltas := range c.LoRA {
-		layout, packed, err := exchange.Pack(deltas)
-		if err != nil {
-			return s, fmt.Errorf("concept <%s>: %w", c.Word, err)
-		}
-		if component == checkpoint.UNet {
-			s.Layout, s.Offsets = layout, packed
-		} else {
-			s.TextOffsets[component] = pipeline.Packed{Layout: layout, Values: packed}
-		}
-	}
-	if len(c.Offsets)+len(c.Coefficients) == 0 {
-		return s, nil
-	}
-	if m.encoder == nil {
-		return s, &encoder.OtherBaseError{Word: c.Word, Want: m.base.Fingerprint, Got: c.Layout}
-	}
-	s.Layout = m.encoder.Layout()
-	s.Offsets, err = m.encoder.Expand(c)
 	return s, err
-}
-
-// reaches tells whether the model's offsets act on every layer that the subjects change.
-func (m *model) reaches(subjects []pipeline.Subject) bool {
-	has := func(own, needed *op.Layout) bool { return needed == nil || own != nil && own.Has(needed) }
-	for _, s := range subjects {
-		if !has(m.base.Layout, s.Layout) {
-			return false
-		}
-		for component, offsets := range s.TextOffsets {
-			if !has(m.base.TextLayouts[component], offsets.Layout) {
-				return false
-			}
-		}
-	}
-	return true
 }
 
 // describe tells the API what is served: name is the folder's.

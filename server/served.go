@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"image"
+	"reflect"
 	"sync"
 
 	"likeness/encoder"
@@ -13,8 +14,8 @@ import (
 	"likeness/server/config"
 )
 
-// served is the model that a server draws with. Its offsets act on the encoder's layers alone until a LoRA file comes: then the model is
-// opened again with offsets on every layer that a file may change, and the pictures that are being made finish on the one before.
+// served is the model that a server draws with. Its offsets act on the encoder's layers alone, its text is one for all layers, until a concept
+// comes that needs more: then the model is opened again, and the pictures that are being made finish on the one before.
 type served struct {
 	cfg      config.Model
 	maxQueue int
@@ -24,8 +25,8 @@ type served struct {
 	users   *sync.WaitGroup // of current
 	closing sync.WaitGroup  // models whose last users are not through
 
-	widening sync.Mutex // held while the model is opened again
-	wide     bool
+	growing sync.Mutex // held while the model is opened again
+	reach   pipeline.Reach
 }
 
 // openServed opens what the settings name, for up to maxQueue pictures at a time. The caller closes it.
@@ -45,25 +46,32 @@ func (s *served) use() (m *model, done func()) {
 	return s.current, s.users.Done
 }
 
-// widen makes offsets act on every layer that a file may change.
-func (s *served) widen() error {
-	s.widening.Lock()
-	defer s.widening.Unlock()
-	if s.wide {
+// grow opens the model again with what it lacks of need. Once offsets have to act on one more layer, they do on every one that a file may change.
+func (s *served) grow(need pipeline.Reach) error {
+	s.growing.Lock()
+	defer s.growing.Unlock()
+	m, done := s.use()
+	missing := m.base.Lacks(need)
+	done()
+	if len(missing.Offsets) > 0 {
+		base, err := exchange.OpenBase(s.cfg.Model)
+		if err != nil {
+			return err
+		}
+		defer base.Close()
+		missing.Offsets = base.Targets()
+	}
+	reach := s.reach.With(missing)
+	if reflect.DeepEqual(reach, s.reach) {
 		return nil
 	}
-	base, err := exchange.OpenBase(s.cfg.Model)
+	m, err := openReaching(s.cfg, s.maxQueue, reach)
 	if err != nil {
-		return err
-	}
-	defer base.Close()
-	m, err := openReaching(s.cfg, s.maxQueue, base.Targets())
-	if err != nil {
-		return fmt.Errorf("opening the model for LoRA files: %w", err)
+		return fmt.Errorf("opening the model for a concept that needs more of it: %w", err)
 	}
 	s.mu.Lock()
 	before, users := s.current, s.users
-	s.current, s.users, s.wide = m, &sync.WaitGroup{}, true
+	s.current, s.users, s.reach = m, &sync.WaitGroup{}, reach
 	s.mu.Unlock()
 	s.closing.Go(func() {
 		users.Wait()
@@ -129,11 +137,11 @@ func (s *served) Check(r pipeline.Request) error {
 // useFor is use of a model that the request's subjects can act on.
 func (s *served) useFor(r pipeline.Request) (m *model, done func(), err error) {
 	m, done = s.use()
-	if m.reaches(r.Subjects) {
+	if m.base.Lacks(r.Reach()).Empty() {
 		return m, done, nil
 	}
 	done()
-	if err := s.widen(); err != nil {
+	if err := s.grow(r.Reach()); err != nil {
 		return nil, nil, err
 	}
 	m, done = s.use()
@@ -169,10 +177,7 @@ func (s *served) Import(name string, data []byte, word, class string) (*concept.
 		return nil, err
 	}
 	c.Notes = []string{adapter.Describe(base.TextWidth)}
-	if len(c.LoRA) > 0 {
-		err = s.widen()
-	}
-	return c, err
+	return c, s.grow(encoder.Reach(c))
 }
 
 // Export implements api.Exchange.

@@ -44,7 +44,7 @@ var rules = []rule{
 		"it runs its network through pipeline's Runner: no Builder, and nothing of server"},
 	{"encoder/encodertest", "encoder models/backend/trace models/checkpoint models/op models/safetensors models/unet",
 		"tests write folders with it: it runs nothing, so it needs no Builder that runs"},
-	{"encoder", "encoder/concept models/checkpoint models/clip models/config models/nn models/op models/pipeline models/pixels models/safetensors",
+	{"encoder", "encoder/concept encoder/exchange models/checkpoint models/clip models/config models/nn models/op models/pipeline models/pixels models/safetensors",
 		"it runs its network through its Runner: no Builder, and nothing of training or server"},
 	{"training/protocol", "", "server and worker both speak it, so it knows neither"},
 	{"training/...", "training/... encoder/... models/...", "training makes what server reads; the two meet in files and in training/protocol only"},

@@ -71,11 +71,6 @@ func (l *Layout) Span(path string) (down, up int, ok bool) {
 	return down, down + l.Rank*l.targets[i].In, true
 }
 
-// Has tells whether offsets of the layout act on every layer that those of other act on.
-func (l *Layout) Has(other *Layout) bool {
-	return !slices.ContainsFunc(other.targets, func(t Target) bool { _, ok := l.start[t.Path]; return !ok })
-}
-
 // Repack writes vectors of from, end to end, as vectors of l with the same sum. A rank above l's is cut into pieces of l's rank, rows that
 // change nothing are left out. It is an error if l lacks a target of from or has it in another size.
 func (l *Layout) Repack(from *Layout, packed []float32) ([]float32, error) {

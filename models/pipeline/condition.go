@@ -14,20 +14,23 @@ func (m *Model) guides(scale float64) bool { return scale > 1 && m.UNet.TimeCond
 // condition adds to an input of the UNet what it reads beside latents, timestep and offsets: the text states of every row, and by its
 // configuration the pooled text, the sizes and the guidance scale.
 func (m *Model) condition(run map[string]op.Array, batch []*sample) {
-	pooled, width := m.UNet.PooledWidth(), m.UNet.TextWidth()
-	rows, length := 0, (len(batch[0].states[0])-pooled)/width
+	pooled, dims := m.UNet.PooledWidth(), m.UNet.TextDims(1, batch[0].length)
+	rows := 0
 	var states, embeds, sizes, guidance []float32
 	for _, s := range batch {
 		h, w := float32(s.h*m.VAE.Factor()), float32(s.w*m.VAE.Factor())
 		for _, row := range s.conditions() {
 			rows++
-			states = append(states, row[:length*width]...)
-			embeds = append(embeds, row[length*width:]...)
+			text := row[:len(row)-pooled]
+			for range op.Size(dims) / len(text) { // one text of all layers is each layer's
+				states = append(states, text...)
+			}
+			embeds = append(embeds, row[len(text):]...)
 			sizes = append(sizes, h, w, 0, 0, h, w) // the picture was this large, is not cropped, and shall be this large
 			guidance = append(guidance, embedGuidance(s.guidance, m.UNet.TimeCondProjDim)...)
 		}
 	}
-	run["encoder_hidden_states"] = op.Floats(states, rows, length, width)
+	run["encoder_hidden_states"] = op.Floats(states, m.UNet.TextDims(rows, batch[0].length)...)
 	m.look(run, batch)
 	if pooled > 0 {
 		run["text_embeds"] = op.Floats(embeds, rows, pooled)

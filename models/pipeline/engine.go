@@ -88,7 +88,7 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 		return nil, ErrBusy
 	}
 	start := time.Now()
-	states, truncated, err := e.conditions(ctx, r)
+	texts, truncated, err := e.conditions(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +98,7 @@ func (e *Engine) Generate(ctx context.Context, r Request, onEvent func(Event)) (
 	if err != nil {
 		return nil, err
 	}
-	s, err := e.model.newSample(ctx, r, states, given)
+	s, err := e.model.newSample(ctx, r, texts, given)
 	if err != nil {
 		return nil, err
 	}
@@ -130,37 +130,43 @@ func (e *Engine) prepare(r *Request) error {
 	return e.admit(*r)
 }
 
-// conditions returns the text of each row that a sample of r takes up, both of one length, and how many tokens of the prompt did not fit.
-func (e *Engine) conditions(ctx context.Context, r Request) (rows [][]float32, truncated int, err error) {
+// texts are those of the rows that a sample takes up, of one length in tokens: of each the states [layers, length, D], with pooled text behind.
+type texts struct {
+	states [][]float32
+	length int
+}
+
+// conditions returns the texts of r, and how many tokens of the prompt did not fit.
+func (e *Engine) conditions(ctx context.Context, r Request) (t texts, truncated int, err error) {
 	m := e.model
 	prompt, err := m.read("prompt", r.Prompt, r.Subjects)
 	if err != nil {
-		return nil, 0, err
+		return t, 0, err
 	}
 	var negative *wording
 	guided, zeros := m.guides(r.GuidanceScale), r.NegativePrompt == "" && m.zeroNegative
 	if guided && !zeros {
 		if negative, err = m.read("negative_prompt", r.NegativePrompt, r.everywhere()); err != nil {
-			return nil, 0, err
+			return t, 0, err
 		}
 		m.pad(prompt, m.chunks(negative))
 		m.pad(negative, m.chunks(prompt))
 	}
 	row, err := e.encodeText(ctx, prompt, r.ClipSkip)
 	if err != nil {
-		return nil, 0, err
+		return t, 0, err
 	}
-	rows = [][]float32{row}
+	t = texts{[][]float32{row}, len(prompt.encodings[0].IDs)}
 	if guided {
 		other := make([]float32, len(row))
 		if !zeros {
 			if other, err = e.encodeText(ctx, negative, 0); err != nil {
-				return nil, 0, err
+				return t, 0, err
 			}
 		}
-		rows = [][]float32{other, row}
+		t.states = [][]float32{other, row}
 	}
-	return rows, prompt.truncated(), nil
+	return t, prompt.truncated(), nil
 }
 
 // denoise queues s and reports its steps until it is done.

@@ -38,7 +38,7 @@ func Picture(peak Peak, denoiser unet.Config, decoder vae.Config, h, w int) (int
 }
 
 func unetRun(cfg unet.Config, rows, h, w int) map[string][]int {
-	return map[string][]int{"sample": {rows, cfg.InChannels, h, w}, "timestep": {rows}, "encoder_hidden_states": {rows, textTokens, cfg.TextWidth()}}
+	return map[string][]int{"sample": {rows, cfg.InChannels, h, w}, "timestep": {rows}, "encoder_hidden_states": cfg.TextDims(rows, textTokens)}
 }
 
 func decoderRun(cfg vae.Config, h, w int) map[string][]int {

@@ -37,10 +37,10 @@ type Backend struct {
 	Free    func() int64
 	Weights func(model op.Model) (int64, error)
 	Peak    Peak
-	// Layout says which layers of the UNet offsets act on. Nil: subjects bring words alone.
+	// Layout says which layers of the UNet offsets act on. Nil: those of Reach alone, at rank 1.
 	Layout func(unet op.Model) (*op.Layout, error)
-	// TextLayouts says which layers of the text encoders offsets act on, by component. Those it does not name take none.
-	TextLayouts map[string]*op.Layout
+	// Reach is what subjects may do besides.
+	Reach Reach
 	// ImagePrompts is the IP-Adapter that subjects' pictures are read with. Nil: they bring none.
 	ImagePrompts *ImagePrompts
 }
@@ -52,7 +52,7 @@ type Model struct {
 	Text        clip.Config // of the first text encoder
 	UNet        unet.Config
 	VAE         vae.Config
-	Layout      *op.Layout            // of the offsets; nil without a Backend.Layout
+	Layout      *op.Layout            // of the offsets; nil where they act on no layer
 	TextLayouts map[string]*op.Layout // of the text encoders' offsets, by component
 	Defaults    Defaults
 	Fingerprint string // what a concept made for this base carries
@@ -74,7 +74,11 @@ func Open(dir string, b Backend) (*Model, error) {
 		return nil, err
 	}
 	defer folder.Close()
-	m := &Model{TextLayouts: b.TextLayouts, images: b.ImagePrompts, networks: newNetworks(b)}
+	texts, err := b.Reach.textLayouts()
+	if err != nil {
+		return nil, fmt.Errorf("offsets of %s: %w", dir, err)
+	}
+	m := &Model{TextLayouts: texts, images: b.ImagePrompts, networks: newNetworks(b)}
 	if err := errors.Join(m.readConfigs(folder), m.readTexts(folder, b), m.readRest(folder)); err != nil {
 		return nil, err
 	}
@@ -87,11 +91,10 @@ func Open(dir string, b Backend) (*Model, error) {
 			return nil, err
 		}
 	}
-	if b.Layout != nil {
-		if m.Layout, err = b.Layout(unet.New(m.UNet, nil)); err != nil {
-			return nil, fmt.Errorf("offsets of %s: %w", filepath.Join(dir, checkpoint.UNet), err)
-		}
+	if m.Layout, err = b.layout(unet.New(m.UNet, nil)); err != nil {
+		return nil, fmt.Errorf("offsets of %s: %w", filepath.Join(dir, checkpoint.UNet), err)
 	}
+	m.UNet.LayeredText = b.Reach.LayeredText
 	m.addNetworks(dir)
 	if err := m.checkWeights(dir); err != nil {
 		return nil, err

@@ -15,11 +15,7 @@ import (
 func openWide(t *testing.T) *pipeline.Engine {
 	t.Helper()
 	wide := backend
-	text, err := op.NewLayout(2, []op.Target{{Path: "text_model.encoder.layers.0.self_attn.v_proj", In: 16, Out: 16}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wide.TextLayouts = map[string]*op.Layout{checkpoint.TextEncoder: text}
+	wide.Reach.Offsets = map[string][]op.Target{checkpoint.TextEncoder: {{Path: "text_model.encoder.layers.0.self_attn.v_proj", In: 16, Out: 16}}}
 	m, err := pipeline.Open(tinySD, wide)
 	if err != nil {
 		t.Fatal(err)

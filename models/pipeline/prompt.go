@@ -13,8 +13,13 @@ const maxChunks = 8
 type wording struct {
 	subjects  []Subject // that act on it
 	encodings []tokenizer.Encoding
-	residuals [][]float32 // of each text encoder, [chunks·L, D]: what the subjects' words add to the token embeddings
+	// residuals are what the subjects' words add to the token embeddings: of each text encoder [layers][chunks·L, D], where all layers are one
+	// unless a word differs between them.
+	residuals [][][]float32
 }
+
+// layers is how many text states the wording has for one place: one, or those of a word that differs between layers.
+func (w *wording) layers() int { return len(w.residuals[0]) }
 
 // read reads a prompt with its weights and the words of its subjects.
 func (m *Model) read(field, prompt string, subjects []Subject) (*wording, error) {
@@ -24,10 +29,12 @@ func (m *Model) read(field, prompt string, subjects []Subject) (*wording, error)
 	}
 	var spoken []Subject
 	var words []tokenizer.Placeholder
+	layers := 1
 	for _, s := range subjects {
 		if s.WordEmbeddings != nil {
 			spoken = append(spoken, s)
-			words = append(words, tokenizer.Placeholder{Word: s.Word, Class: s.Class, Vectors: len(s.WordEmbeddings) / m.WordWidth()})
+			words = append(words, tokenizer.Placeholder{Word: s.Word, Class: s.Class, Vectors: s.vectors(m)})
+			layers = max(layers, s.WordLayers)
 			continue
 		}
 		for i := range parts {
@@ -43,17 +50,20 @@ func (m *Model) read(field, prompt string, subjects []Subject) (*wording, error)
 			return nil, unreadable(field, err)
 		}
 		width := t.config.HiddenSize
-		residual := make([]float32, len(encoding.IDs)*width)
-		for _, slot := range encoding.Slots {
-			s := spoken[slot.Placeholder]
-			named[slot.Placeholder] = true
-			row := residual[slot.Position*width:][:width]
-			for i, v := range s.WordEmbeddings[slot.Vector*m.WordWidth()+first:][:width] {
-				row[i] = float32(s.Scale) * v
+		residuals := make([][]float32, layers)
+		for layer := range residuals {
+			residuals[layer] = make([]float32, len(encoding.IDs)*width)
+			for _, slot := range encoding.Slots {
+				s := spoken[slot.Placeholder]
+				named[slot.Placeholder] = true
+				row := residuals[layer][slot.Position*width:][:width]
+				for i, v := range s.vector(m, layer, slot.Vector)[first:][:width] {
+					row[i] = float32(s.Scale) * v
+				}
 			}
 		}
 		first += width
-		w.encodings, w.residuals = append(w.encodings, encoding), append(w.residuals, residual)
+		w.encodings, w.residuals = append(w.encodings, encoding), append(w.residuals, residuals)
 	}
 	for i, s := range spoken {
 		if !named[i] {
@@ -81,8 +91,10 @@ func (m *Model) chunks(w *wording) int {
 func (m *Model) pad(w *wording, chunks int) {
 	for i, t := range m.encoders {
 		t.tokenizer.Pad(&w.encodings[i], chunks)
-		missing := len(w.encodings[i].IDs)*t.config.HiddenSize - len(w.residuals[i])
-		w.residuals[i] = append(w.residuals[i], make([]float32, missing)...)
+		for layer, residual := range w.residuals[i] {
+			missing := len(w.encodings[i].IDs)*t.config.HiddenSize - len(residual)
+			w.residuals[i][layer] = append(residual, make([]float32, missing)...)
+		}
 	}
 }
 

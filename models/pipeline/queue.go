@@ -40,7 +40,7 @@ func (q *queue) add(s *sample) {
 
 // fits tells whether two samples fit into one run: pictures of one size, texts of one length, both whole steps or both shallow ones.
 func (s *sample) fits(other *sample) bool {
-	return s.h == other.h && s.w == other.w && len(s.states[0]) == len(other.states[0]) && s.isShallow() == other.isShallow()
+	return s.h == other.h && s.w == other.w && s.length == other.length && s.isShallow() == other.isShallow()
 }
 
 // pick chooses up to most samples that fit into one run for a turn, each time the first of the owner served least, and removes

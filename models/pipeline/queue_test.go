@@ -9,7 +9,7 @@ import (
 func TestFairness(t *testing.T) {
 	q := newQueue()
 	add := func(owner string, side int) *sample {
-		s := &sample{ctx: context.Background(), owner: owner, h: side, w: side, states: make([][]float32, 2), progress: make(chan progress)}
+		s := &sample{ctx: context.Background(), owner: owner, h: side, w: side, texts: texts{states: make([][]float32, 2)}, progress: make(chan progress)}
 		q.add(s)
 		return s
 	}

@@ -73,7 +73,8 @@ func (d *Defaults) check(m *Model) error {
 type Subject struct {
 	Word           string    // without the brackets; it counts as strongly as the text around it
 	Class          string    // the noun it is an instance of; may be empty without word embeddings
-	WordEmbeddings []float32 // [n, WordWidth] residuals to the class word's embedding, of each text encoder in turn; or nil
+	WordEmbeddings []float32 // [WordLayers, n, WordWidth] residuals to the class word's embedding, of each text encoder in turn; or nil
+	WordLayers     int       // 0 and 1: one word; or UNet.TextLayers, a word for each cross-attention
 	Offsets        []float32 // of the UNet, packed by Layout, or nil; several vectors end to end are summed
 	// Layout is that of Offsets; nil: the model's own, which otherwise must have all of its layers.
 	Layout      *op.Layout
@@ -224,7 +225,13 @@ func (s *Subject) complete(m *Model) error {
 		return invalid("subjects", "<%s>: scale %g: must be from -%d to %d", s.Word, s.Scale, maxScale, maxScale)
 	case n == 0 && len(s.Offsets) == 0 && len(s.TextOffsets) == 0 && len(s.ImageTokens) == 0:
 		return invalid("subjects", "<%s>: has neither word embeddings nor offsets nor image tokens", s.Word)
-	case n%width != 0:
+	case s.WordLayers > 1 && s.WordLayers != m.UNet.TextLayers():
+		return invalid("subjects", "<%s>: words for %d cross-attentions, this model has %d: it was made for another model", s.Word, s.WordLayers, m.UNet.TextLayers())
+	case s.WordLayers > 1 && m.UNet.PooledWidth() > 0:
+		return invalid("subjects", "<%s>: words that differ between cross-attentions, which a model of pooled text does not read", s.Word)
+	case s.WordLayers > 1 && !m.UNet.LayeredText:
+		return invalid("subjects", "<%s>: words that differ between cross-attentions, which this model was not opened with", s.Word)
+	case n%(max(s.WordLayers, 1)*width) != 0:
 		return invalid("subjects", "<%s>: %d numbers are no word embeddings of width %d: it was made for another model", s.Word, n, width)
 	case !finite(s.WordEmbeddings):
 		return invalid("subjects", "<%s>: holds values that are not numbers", s.Word)
@@ -260,6 +267,20 @@ func pack(layout *op.Layout, p Packed) (Packed, error) {
 	}
 	values, err := layout.Repack(p.Layout, p.Values)
 	return Packed{layout, values}, err
+}
+
+// vectors is how many vectors the subject's word has, in each layer.
+func (s Subject) vectors(m *Model) int {
+	return len(s.WordEmbeddings) / (max(s.WordLayers, 1) * m.WordWidth())
+}
+
+// vector is vector i of a layer's word.
+func (s Subject) vector(m *Model, layer, i int) []float32 {
+	at := i
+	if s.WordLayers > 1 {
+		at += layer * s.vectors(m)
+	}
+	return s.WordEmbeddings[at*m.WordWidth():][:m.WordWidth()]
 }
 
 // finite tells whether no value is NaN or infinite.

@@ -14,7 +14,7 @@ type sample struct {
 	owner     string
 	h, w      int         // of the latents
 	latents   []float32   // [C, h, w]
-	states    [][]float32 // [L, D]: under guidance the negative prompt's, then the prompt's
+	texts                 // under guidance the negative prompt's, then the prompt's
 	offsets   [][]float32 // of all subjects, scaled; the prompt's row gets them
 	shared    int         // how many of them, the first, every row gets
 	images    []imagePrompt
@@ -47,14 +47,14 @@ type progress struct {
 }
 
 // newSample starts a completed request whose prompts and picture are encoded.
-func (m *Model) newSample(ctx context.Context, r Request, states [][]float32, o *original) (*sample, error) {
+func (m *Model) newSample(ctx context.Context, r Request, t texts, o *original) (*sample, error) {
 	steps, err := scheduler.New(m.Scheduler, r.Scheduler, r.Steps)
 	if err != nil {
 		return nil, invalid("scheduler", "cannot take the steps: %v", err)
 	}
 	f := m.VAE.Factor()
 	s := &sample{
-		ctx: ctx, owner: r.Owner, h: r.Height / f, w: r.Width / f, states: states, guidance: r.GuidanceScale, rescale: r.GuidanceRescale,
+		ctx: ctx, owner: r.Owner, h: r.Height / f, w: r.Width / f, texts: t, guidance: r.GuidanceScale, rescale: r.GuidanceRescale,
 		scheduler: steps, timesteps: steps.Timesteps(), preview: r.PreviewEvery,
 	}
 	s.setShortcuts(r)

@@ -53,16 +53,17 @@ func (t *textEncoder) run(ctx context.Context, clipSkip int, inputs map[string]o
 	return t.skipping.Run(ctx, inputs)
 }
 
-// encodeText returns the row of a wording: its text states [chunks·L, D] and, where the UNet reads them, its text_embeds behind.
+// encodeText returns the row of a wording: its text states [layers, chunks·L, D] and, where the UNet reads them, its text_embeds behind.
 func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row []float32, err error) {
 	m := e.model
 	whole := []int64{int64(clipSkip)}
 	var lists [][]float32
-	offsets := make([][]float32, len(m.encoders))
+	offsets, residuals := make([][]float32, len(m.encoders)), make([][]float32, len(m.encoders))
 	for i, t := range m.encoders {
 		offsets[i] = slices.Concat(offsetsOf(t.layout, w.subjects, textOffsets(t.name))...)
 		whole = append(append(whole, int64(len(w.encodings[i].IDs))), w.encodings[i].IDs...)
-		lists = append(lists, w.encodings[i].Weights, w.residuals[i], offsets[i])
+		residuals[i] = slices.Concat(w.residuals[i]...)
+		lists = append(lists, w.encodings[i].Weights, residuals[i], offsets[i])
 	}
 	hash := cacheKey(whole, lists...)
 	if row, ok := e.texts.get(hash); ok {
@@ -71,7 +72,7 @@ func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row 
 	states := make([][]float32, len(m.encoders))
 	var pooled []float32
 	for i, t := range m.encoders {
-		if states[i], pooled, err = t.encode(ctx, w.encodings[i], w.residuals[i], offsets[i], clipSkip); err != nil {
+		if states[i], pooled, err = t.encode(ctx, w.encodings[i], residuals[i], offsets[i], clipSkip); err != nil {
 			return nil, fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
@@ -80,12 +81,14 @@ func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row 
 	return row, nil
 }
 
-// encode returns the weighted states [chunks·L, D] and, if the UNet reads it, the first chunk's text_embeds.
+// encode returns the weighted states [layers, chunks·L, D] for residual of that size and, if the UNet reads it, the first chunk's text_embeds.
 func (t *textEncoder) encode(ctx context.Context, encoding tokenizer.Encoding, residual, offsets []float32, clipSkip int) (states, pooled []float32, err error) {
 	length, width := t.tokenizer.MaxLength(), t.config.HiddenSize
-	chunks := len(encoding.IDs) / length
+	layers := len(residual) / (len(encoding.IDs) * width)
+	chunks := layers * len(encoding.IDs) / length
+	weights := slices.Repeat(encoding.Weights, layers)
 	inputs := map[string]op.Array{
-		"input_ids":          op.Ints(encoding.IDs, chunks, length),
+		"input_ids":          op.Ints(slices.Repeat(encoding.IDs, layers), chunks, length),
 		"concept_embeddings": op.Floats(residual, chunks, length, width),
 	}
 	if t.layout != nil {
@@ -99,9 +102,9 @@ func (t *textEncoder) encode(ctx context.Context, encoding tokenizer.Encoding, r
 	if len(states) != chunks*length*width {
 		return nil, nil, fmt.Errorf("encoder_hidden_states has %d values, needs %d", len(states), chunks*length*width)
 	}
-	if encoding.Weights != nil {
+	if len(weights) > 0 {
 		for c := range chunks {
-			weigh(states[c*length*width:][:length*width], encoding.Weights[c*length:][:length])
+			weigh(states[c*length*width:][:length*width], weights[c*length:][:length])
 		}
 	}
 	if t.states.Pooled {

@@ -45,6 +45,9 @@ type Config struct {
 	// of the LoRA that a FaceID one brings besides; 0: none.
 	ImagePrompts bool `json:"-"`
 	AdapterRank  int  `json:"-"`
+
+	// LayeredText is whether every cross-attention reads text states of its own (P+, Voynov et al. 2023); no config.json says so.
+	LayeredText bool `json:"-"`
 }
 
 // textTime is the one addition_embed_type there is.
@@ -91,6 +94,17 @@ func (c Config) Multiple() int { return 1 << (len(c.BlockOutChannels) - 1) }
 
 // TextWidth is the width of the text states that cross-attention reads.
 func (c Config) TextWidth() int { return c.CrossAttentionDim.at(len(c.BlockOutChannels) - 1) }
+
+// TextLayers is the number of cross-attentions, each of which reads text states of its own if text is layered.
+func (c Config) TextLayers() int { return len(c.CrossAttentions()) }
+
+// TextDims are those of encoder_hidden_states for rows texts of length tokens.
+func (c Config) TextDims(rows, length int) []int {
+	if c.LayeredText {
+		return []int{rows, c.TextLayers(), length, c.TextWidth()}
+	}
+	return []int{rows, length, c.TextWidth()}
+}
 
 // PooledWidth is the width of text_embeds, 0 for a network that does not read them.
 func (c Config) PooledWidth() int { return c.ProjectionInputDim - TimeIDs*c.AdditionTimeEmbedDim }

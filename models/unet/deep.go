@@ -20,7 +20,7 @@ func Shallow(cfg Config, layout *op.Layout) op.Model {
 	return model(cfg, layout, func(s op.Scope, in Inputs) map[string]op.Tensor {
 		ch := cfg.BlockOutChannels[0]
 		deep := s.Input("deep", op.Float32, -1, ch, -1, -1)
-		net := network{cfg, in.EncoderHiddenStates, cfg.timeEmbedding(s, in), newImages(s, cfg, in)}
+		net := newNetwork(s, cfg, in)
 		return map[string]op.Tensor{"noise_pred": net.outermost(s, deep, net.first(s, in.Sample))}
 	})
 }

@@ -15,6 +15,7 @@ const Adapter = "ip_adapter"
 type CrossAttention struct {
 	Path  string
 	Width int // of its channels
+	Layer int // in order of execution: down blocks, middle, up blocks
 
 	number int
 }
@@ -27,7 +28,7 @@ func (c Config) CrossAttentions() []CrossAttention {
 		for j := range layers {
 			for k := range c.TransformerLayers.at(level) {
 				path := fmt.Sprintf("%s.attentions.%d.transformer_blocks.%d.attn2", block, j, k)
-				all = append(all, CrossAttention{path, c.BlockOutChannels[level], 2*len(all) + 1})
+				all = append(all, CrossAttention{Path: path, Width: c.BlockOutChannels[level], number: 2*len(all) + 1})
 			}
 		}
 	}
@@ -37,12 +38,24 @@ func (c Config) CrossAttentions() []CrossAttention {
 			add(fmt.Sprintf("down_blocks.%d", i), c.LayersPerBlock.at(i), i)
 		}
 	}
+	down := len(all)
 	for i, kind := range c.UpBlockTypes {
 		if level := n - 1 - i; attends(kind) {
 			add(fmt.Sprintf("up_blocks.%d", i), c.LayersPerBlock.at(level)+1, level)
 		}
 	}
+	up := len(all) - down
 	add("mid_block", 1, n-1)
+	for i := range all {
+		switch middle := len(all) - down - up; {
+		case i < down:
+			all[i].Layer = i
+		case i < down+up:
+			all[i].Layer = i + middle
+		default:
+			all[i].Layer = i - up
+		}
+	}
 	return all
 }
 

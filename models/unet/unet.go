@@ -9,7 +9,7 @@ import (
 type Inputs struct {
 	Sample              op.Tensor // [B, in_channels, H, W]; for inpainting noisy latents, mask and masked image, in this order
 	Timestep            op.Tensor // [B], float
-	EncoderHiddenStates op.Tensor // [B, L, cross_attention_dim]
+	EncoderHiddenStates op.Tensor // [B, L, cross_attention_dim], with layered text [B, TextLayers, L, cross_attention_dim]
 	TextEmbeds          op.Tensor // [B, PooledWidth], with addition_embed_type text_time: pooled text
 	TimeIDs             op.Tensor // [B, TimeIDs], with addition_embed_type text_time, float
 	TimestepCond        op.Tensor // [B, time_cond_proj_dim], with that key: the embedded guidance scale
@@ -32,7 +32,7 @@ func model(cfg Config, layout *op.Layout, forward func(op.Scope, Inputs) map[str
 		in := Inputs{
 			Sample:              s.Input("sample", op.Float32, -1, cfg.InChannels, -1, -1),
 			Timestep:            s.Input("timestep", op.Float32, -1),
-			EncoderHiddenStates: s.Input("encoder_hidden_states", op.Float32, -1, -1, cfg.TextWidth()),
+			EncoderHiddenStates: s.Input("encoder_hidden_states", op.Float32, cfg.TextDims(-1, -1)...),
 		}
 		if cfg.AdditionEmbedType == textTime {
 			in.TextEmbeds = s.Input("text_embeds", op.Float32, -1, cfg.PooledWidth())
@@ -65,7 +65,7 @@ func Forward(s op.Scope, cfg Config, in Inputs) op.Tensor {
 func forward(s op.Scope, cfg Config, in Inputs) (noise, deep op.Tensor) {
 	ch := cfg.BlockOutChannels
 	n := len(ch)
-	net := network{cfg, in.EncoderHiddenStates, cfg.timeEmbedding(s, in), newImages(s, cfg, in)}
+	net := newNetwork(s, cfg, in)
 	h := net.first(s, in.Sample)
 	skips, widths := []op.Tensor{h}, []int{ch[0]}
 	width := ch[0]
@@ -137,10 +137,31 @@ func require(s op.Scope, name string, x op.Tensor) {
 // network is what every block of one forward pass shares.
 type network struct {
 	Config
-	text op.Tensor // [B, L, D]
+	text op.Tensor // as EncoderHiddenStates
 	temb op.Tensor // [B, 4·ch]
 
-	images *images // nil: no image prompts
+	textLayers map[string]int // of layered text, by the attentions' paths; nil: they share it
+	images     *images        // nil: no image prompts
+}
+
+func newNetwork(s op.Scope, cfg Config, in Inputs) network {
+	n := network{Config: cfg, text: in.EncoderHiddenStates, temb: cfg.timeEmbedding(s, in), images: newImages(s, cfg, in)}
+	if cfg.LayeredText {
+		n.textLayers = map[string]int{}
+		for _, a := range cfg.CrossAttentions() {
+			n.textLayers[a.Path] = a.Layer
+		}
+	}
+	return n
+}
+
+// textAt is what the cross-attention at s reads, [B, L, D].
+func (n network) textAt(s op.Scope) op.Tensor {
+	if !n.LayeredText {
+		return n.text
+	}
+	layer := n.textLayers[s.Path()]
+	return n.text.Slice(1, layer, layer+1).Reshape(0, -1, n.TextWidth())
 }
 
 func (n network) resnet(in, out int) nn.Resnet {

@@ -97,7 +97,7 @@ func (c *Command) Run(ctx context.Context, network Network) error {
 	var painter *pipeline.Engine
 	var methods []Method
 	if !c.OnlyJudge {
-		m, err := openModel(c.Model, network, nil)
+		m, err := openModel(c.Model, network, pipeline.Reach{})
 		if err != nil {
 			return err
 		}

@@ -304,7 +304,7 @@ func (c *comparison) learn(ctx context.Context, k candidate, photos []tune.Photo
 func (c *comparison) paint(ctx context.Context, i int, k candidate, learned *concept.Concept) error {
 	who, subjects := "a "+class, []pipeline.Subject(nil)
 	if learned != nil {
-		if err := c.painter.reach(learned); err != nil {
+		if err := c.painter.grow(learned); err != nil {
 			return err
 		}
 		s, err := c.painter.subject(learned)
