@@ -27,7 +27,7 @@ func (r *reader) readEmbedding() {
 		case slices.Contains(wordKeys, key) && len(r.base.words) == 1:
 			r.problem(key, "this word is for the two text encoders of SDXL, and the base model has one")
 		case perLayer.MatchString(key):
-			r.problem(key, "the word has a vector for each layer (XTI), which is not served")
+			r.problem(key, "the word has a vector for each layer (XTI), which is not read: training tune --method extended makes such a word")
 		}
 	}
 	switch {

@@ -29,6 +29,7 @@ CASES = {
     "lora": dict(cls="face", init="face", vectors=0, rank=3, alpha=2.0, lr=5e-3, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon"),
     "lora-text-encoder": dict(cls="face", init="face", vectors=0, rank=2, alpha=2.0, lr=5e-3, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", text=True),
     "textual-inversion": dict(cls="face", init="cat", vectors=2, rank=0, alpha=0.0, lr=0.0, word_lr=2e-2, decay=0.0, pull=0.0, batch=3, accumulate=1, prediction="epsilon"),
+    "extended": dict(cls="face", init="cat", vectors=2, rank=0, alpha=0.0, lr=0.0, word_lr=1e-2, decay=0.0, pull=0.0, batch=2, accumulate=1, prediction="epsilon", layers=4),
     "quick": dict(cls="cat", init="cat", vectors=2, rank=6, alpha=6.0, lr=2e-3, word_lr=2e-3, decay=0.0, pull=10.0, batch=2, accumulate=2, prediction="v_prediction"),
     "custom-diffusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=1e-3, word_lr=1e-2, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[".attn2.to_k.weight", ".attn2.to_v.weight"], prior=2),
     "dreambooth": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=2e-4, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[""], prior=2),
@@ -45,12 +46,12 @@ class Word:
     """New rows of the token table, as diffusers' textual_inversion.py has them, all other rows frozen."""
 
     def __init__(self, case, text, tokenizer, generator):
-        n, table = case["vectors"], token_table(text)
+        n, table = case["vectors"] * case.get("layers", 1), token_table(text)
         self.size = table.num_embeddings
         row = lambda noun: table.weight[tokenizer(noun, add_special_tokens=False).input_ids[0]].detach()
         self.noun = row(case["cls"]).repeat(n, 1)
         start = row(case["init"]).repeat(n, 1)
-        if case["pull"]:
+        if case["pull"] or case.get("layers"):
             start = start + 0.1 * torch.randn(start.shape, generator=generator) * start.std()
         if n == 2 and case.get("prior"):
             start[0] = torch.randn(start[0].shape, generator=generator)  # a rare word before its noun
@@ -67,7 +68,8 @@ class Word:
         first = 1 + len(tokenizer(CAPTION.format("").strip(), add_special_tokens=False).input_ids)
         for i in range(n):
             ids[0, first + i], slots[first + i, i] = self.size + i, 1
-        return plain, ids, slots
+        layers = [torch.where(ids >= self.size, ids + n * layer, ids) for layer in range(case.get("layers", 1))]
+        return plain, layers, slots
 
     def shorten(self):
         with torch.no_grad():
@@ -115,6 +117,20 @@ def spectra(case, unet):
     return shifts
 
 
+class PerLayer:
+    """Lets every cross-attention read states of its own, in order of execution (P+)."""
+
+    def __init__(self, unet):
+        order = {"down": 0, "mid": 1, "up": 2}
+        found = [(order[name.split("_")[0]], i, m) for i, (name, m) in enumerate(unet.named_modules()) if name.endswith(".attn2")]
+        self.attentions = [m for _, _, m in sorted(found, key=lambda f: f[:2])]
+        for i, attention in enumerate(self.attentions):
+            attention.forward = self.wrap(attention.forward, i)
+
+    def wrap(self, forward, i):
+        return lambda x, encoder_hidden_states=None, **rest: forward(x, encoder_hidden_states=self.states[i], **rest)
+
+
 def ours(name, value):
     return (value.T if name.endswith(".up") else value).detach().clone().contiguous()
 
@@ -130,6 +146,8 @@ def run(name, case):
     if case.get("text"):
         halves |= adapter(case, text, "text_layers", TEXT_ATTENTION, g)
     plain, ids, slots = word.ids(case, tokenizer)
+    layered = PerLayer(unet) if case.get("layers") else None
+    assert not layered or len(layered.attentions) == case["layers"]
     klass = tokenizer(CAPTION.format(case["cls"]), padding="max_length", max_length=tokenizer.model_max_length, return_tensors="pt").input_ids
 
     prior = case.get("prior", 0)
@@ -170,7 +188,10 @@ def run(name, case):
             target = schedule.get_velocity(x, e, t)
             snr = schedule.alphas_cumprod[t] / (1 - schedule.alphas_cumprod[t])
             weight = (snr.clamp(max=GAMMA) + 1) / (snr + 1)
-        states = text(ids.expand(len(t), -1)).last_hidden_state
+        states = [text(own.expand(len(t), -1)).last_hidden_state for own in ids]
+        if layered:
+            layered.states = states
+        states = states[0]
         miss = (unet(noisy, t, states).sample - target).square() * masks[pick][:, None]
         loss = (miss.mean((1, 2, 3)) * weight).mean()
         if prior:  # as in train_dreambooth.py: the loss of the class's pictures is added
@@ -211,7 +232,7 @@ def run(name, case):
                 for group in optimizer.param_groups:
                     group["lr"] = rate * left
                 optimizer.step()
-        if name == "textual-inversion":
+        if name in ("textual-inversion", "extended"):
             word.shorten()
     for key in kept:
         out["end:" + key] = ours(key, vectors(numbers[key]) if key == "words/vectors" else numbers[key])

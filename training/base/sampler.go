@@ -48,7 +48,7 @@ func (s Sampler) Text(tok *tokenizer.Tokenizer, ids []int64, residual []float32,
 	return out["last_hidden_state"], err
 }
 
-// Pictures draws one picture for each of the text states [1+n, L, D], the first of which is the empty prompt. denoise runs the UNet on
+// Pictures draws one picture for each of the text states [1+n, L, D] or [1+n, layers, L, D], the first of which is the empty prompt. denoise runs the UNet on
 // sample, timestep and encoder_hidden_states of 2n rows, unconditional ones first.
 func (s Sampler) Pictures(text op.Array, denoise func(map[string]op.Array) (op.Array, error)) ([]image.Image, error) {
 	n := text.Dims[0] - 1
@@ -78,7 +78,7 @@ func (s Sampler) Pictures(text op.Array, denoise func(map[string]op.Array) (op.A
 		pred, err := denoise(map[string]op.Array{
 			"sample":                op.Floats(append(append([]float32(nil), sample...), sample...), dims...),
 			"timestep":              op.Floats(timestep, 2*n),
-			"encoder_hidden_states": op.Floats(states, 2*n, text.Dims[1], text.Dims[2]),
+			"encoder_hidden_states": op.Floats(states, append([]int{2 * n}, text.Dims[1:]...)...),
 		})
 		if err != nil {
 			return nil, err

@@ -5,15 +5,11 @@ package evaluate
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
-	"likeness/encoder/exchange"
 	"likeness/models/backend/trace"
-	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pipeline"
 )

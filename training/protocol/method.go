@@ -27,6 +27,9 @@ var (
 	TextualInversion = Method{Name: "textual-inversion", Title: "Textual inversion",
 		Help:  "learns the vectors of a word alone, which starts as the init noun",
 		Steps: 1000, LearningRate: 5e-3, Batch: 1, Vectors: 1}
+	Extended = Method{Name: "extended", Title: "Extended textual inversion",
+		Help:  "learns a word for each cross-attention of the UNet (P+), all of which start as the init noun",
+		Steps: 500, LearningRate: 5e-3, Batch: 8, Vectors: 1}
 	CustomDiffusion = Method{Name: "custom-diffusion", Title: "Custom Diffusion",
 		Help:  "learns a word and all keys and values of cross-attention, beside pictures of the class; kept as changes of the rank",
 		Steps: 250, LearningRate: 1e-5, Batch: 2, Rank: 16, Vectors: 1, MovesWeights: true}
@@ -39,7 +42,7 @@ var (
 )
 
 // Methods are all there are, in the order in which they are shown.
-var Methods = []Method{Quick, LoRA, TextualInversion, CustomDiffusion, DreamBooth, SVDiff}
+var Methods = []Method{Quick, LoRA, TextualInversion, Extended, CustomDiffusion, DreamBooth, SVDiff}
 
 // Names lists methods' names.
 func Names(methods []Method) []string {

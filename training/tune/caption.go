@@ -22,6 +22,19 @@ type caption struct {
 	slots []float32 // [L, n]: one where a vector of the word stands
 }
 
+// slotsOf are the slots among the vectors of all layers, [L, layers·n]: one where a vector of the layer stands.
+func (c caption) slotsOf(layer, layers int) []float32 {
+	if layers == 1 {
+		return c.slots
+	}
+	n := len(c.slots) / len(c.ids)
+	all := make([]float32, layers*len(c.slots))
+	for i, one := range c.slots {
+		all[(i/n*layers+layer)*n+i%n] = one
+	}
+	return all
+}
+
 // encode encodes a template about a word of n vectors or, where there are none, about the class noun itself.
 func encode(tok *tokenizer.Tokenizer, template, word, class string, n int) (caption, error) {
 	subject, placeholders := class, []tokenizer.Placeholder(nil)

@@ -33,7 +33,7 @@ func (t *task) concept(numbers map[string]op.Array) (c *concept.Concept, lost fl
 	}
 	c.PhotoHash = encoder.HashPhotos(pictures)
 	if width := t.base.Text.HiddenSize; len(vectors) > 0 {
-		c.WordEmbeddings = concept.Embeddings{Layers: 1, Vectors: len(vectors) / width, Width: width, Data: vectors}
+		c.WordEmbeddings = concept.Embeddings{Layers: t.layers(), Vectors: t.vectors() / t.layers(), Width: width, Data: vectors}
 	}
 	if len(layers) > 0 {
 		c.LoRA = layers

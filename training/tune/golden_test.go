@@ -36,7 +36,8 @@ type golden struct {
 	Accumulate int     `json:"accumulate"`
 	Prediction string  `json:"prediction"`
 	Caption    string  `json:"caption"`
-	Prior      int     `json:"prior"` // pictures of the class
+	Prior      int     `json:"prior"`  // pictures of the class
+	Layers     int     `json:"layers"` // of the word, or 0
 }
 
 func openGolden(t *testing.T, name string) *golden {
@@ -82,7 +83,8 @@ func (g *golden) run(t *testing.T, b *Base, method string) *run {
 	t.Helper()
 	b.Scheduler.PredictionType, b.Scheduler.RescaleBetasZeroSNR = g.Prediction, g.Prediction == scheduler.VPrediction
 	start := g.part(t, "start:")
-	l := &learner{vectors: start[vectorsName].F32, layers: concept.LoRA{}, gain: 1, rate: g.LR, wordRate: g.WordLR, decay: g.Decay, pull: g.Pull}
+	l := &learner{vectors: start[vectorsName].F32, layers: concept.LoRA{}, gain: 1, rate: g.LR, wordRate: g.WordLR, decay: g.Decay, pull: g.Pull,
+		text: g.Layers}
 	if g.Rank > 0 {
 		l.gain = g.Alpha / float64(g.Rank)
 	}

@@ -18,6 +18,7 @@ import (
 // learner is what a method moves, at its first values, and how it acts on the networks.
 type learner struct {
 	vectors    []float32            // [n, text width], differences to the class noun; nil: the subject is the noun itself
+	text       int                  // cross-attentions that have n/text of the vectors each; 0: all share them
 	layers     concept.LoRA         // changes of layers, of the UNet's and the text encoder's
 	gain       float64              // what the layers' changes are multiplied with: alpha/rank
 	weights    map[string]op.Array  // the UNet's own, by name; what is learned of them becomes changes of layers
@@ -32,7 +33,7 @@ type learner struct {
 
 	everywhere bool // layers are changed for the negative prompt too
 
-	nouns   []float32 // [n, text width] of the class; nil: the vectors may become as long as they like
+	nouns   []float32 // [n, text width] of the class, as vectors; nil: the vectors may become as long as they like
 	longest float64   // a word, noun and vector, is never longer
 }
 

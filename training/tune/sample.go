@@ -4,6 +4,7 @@ package tune
 
 import (
 	"image"
+	"slices"
 
 	"likeness/models/checkpoint"
 	"likeness/models/op"
@@ -28,17 +29,18 @@ func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := s.Text(r.base.tokenizer, r.captions[0].ids, residual, r.weights()...)
+	text, err := s.Text(r.base.tokenizer, slices.Repeat(r.captions[0].ids, r.layers()), residual, r.weights()...)
 	if err != nil {
 		return nil, err
 	}
+	text = r.rows(text)
 	width := op.Size(text.Dims[1:])
 	half := func(inputs map[string]op.Array, i int) map[string]op.Array {
 		size := len(inputs["sample"].F32) / 2
 		dims := append([]int{1}, inputs["sample"].Dims[1:]...)
 		return map[string]op.Array{"sample": op.Floats(inputs["sample"].F32[i*size:(i+1)*size], dims...),
 			"timestep":              op.Floats(inputs["timestep"].F32[i:i+1], 1),
-			"encoder_hidden_states": op.Floats(text.F32[i*width:(i+1)*width], 1, text.Dims[1], text.Dims[2])}
+			"encoder_hidden_states": op.Floats(text.F32[i*width:(i+1)*width], append([]int{1}, text.Dims[1:]...)...)}
 	}
 	predict := func(inputs map[string]op.Array, tuned bool) (op.Array, error) {
 		weights := r.base.UNetAndText
@@ -50,7 +52,7 @@ func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 			if tuned {
 				u = r.unet(s)
 			}
-			return unet.New(r.base.UNet, nil)(u)
+			return unet.New(r.unetConfig(), nil)(u)
 		}, inputs, weights...)
 		return out["noise_pred"], err
 	}
@@ -64,10 +66,20 @@ func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 	})
 }
 
-// residual is what a caption's word adds to the token embeddings, [L, text width], as learned now.
+// rows are the texts of two rows, from the states of the empty prompt and those of the caption in each layer.
+func (r *run) rows(text op.Array) op.Array {
+	if r.layers() == 1 {
+		return text
+	}
+	one := op.Size(text.Dims[1:])
+	return op.Floats(append(slices.Repeat(text.F32[:one], r.layers()), text.F32[one:]...), 2, r.layers(), text.Dims[1], text.Dims[2])
+}
+
+// residual is what a caption's word adds to the token embeddings, [layers, L, text width], as learned now.
 func (r *run) residual(c caption) ([]float32, error) {
 	n, width := r.vectors(), r.base.Text.HiddenSize
-	out := make([]float32, len(c.ids)*width)
+	size := len(c.ids) * width
+	out := make([]float32, r.layers()*size)
 	if n == 0 {
 		return out, nil
 	}
@@ -76,9 +88,11 @@ func (r *run) residual(c caption) ([]float32, error) {
 		return nil, err
 	}
 	vectors := numbers[vectorsName].F32
-	for i, one := range c.slots {
-		if one != 0 {
-			copy(out[i/n*width:][:width], vectors[i%n*width:][:width])
+	for layer := range r.layers() {
+		for i, one := range c.slotsOf(layer, r.layers()) {
+			if one != 0 {
+				copy(out[layer*size+i/n*width:][:width], vectors[i%n*width:][:width])
+			}
 		}
 	}
 	return out, nil

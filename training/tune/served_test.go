@@ -13,8 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"likeness/encoder"
 	"likeness/encoder/concept"
-	"likeness/encoder/exchange"
 	"likeness/models/backend/onnx"
 	"likeness/models/backend/ort"
 	"likeness/models/checkpoint"
@@ -27,7 +27,7 @@ func TestServedPictures(t *testing.T) {
 	dir := withEncoder(t)
 	b := openBase(t, newEngine(t), dir)
 	photos := readPhotos(t, b, 1)
-	for _, method := range []string{"quick", "lora", "lora" + withText, "textual-inversion", "custom-diffusion", "svdiff"} {
+	for _, method := range []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "custom-diffusion", "svdiff"} {
 		t.Run(method, func(t *testing.T) {
 			cfg := config(method)
 			m, err := b.find(cfg.Method)
@@ -180,22 +180,7 @@ func serve(t *testing.T, dir string, c *concept.Concept) image.Image {
 		}
 		return ort.Open(graph, ort.Options{Threads: 1})
 	}}
-	s := pipeline.Subject{Word: c.Word, Class: c.Class, WordEmbeddings: c.WordEmbeddings.Data, Everywhere: c.Method == exchange.MethodLoRA, Scale: 1}
-	if layers := c.LoRA[checkpoint.UNet]; layers != nil {
-		backend.Layout = func(op.Model) (*op.Layout, error) { return op.NewLayout(2, exchange.Targets(layers)) }
-		var err error
-		if s.Layout, s.Offsets, err = exchange.Pack(layers); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if layers := c.LoRA[checkpoint.TextEncoder]; layers != nil {
-		layout, packed, err := exchange.Pack(layers)
-		if err != nil {
-			t.Fatal(err)
-		}
-		backend.TextLayouts = map[string]*op.Layout{checkpoint.TextEncoder: layout}
-		s.TextOffsets = map[string]pipeline.Packed{checkpoint.TextEncoder: {Layout: layout, Values: packed}}
-	}
+	backend.Reach = encoder.Reach(c)
 	m, err := pipeline.Open(dir, backend)
 	if err != nil {
 		t.Fatal(err)
@@ -203,6 +188,10 @@ func serve(t *testing.T, dir string, c *concept.Concept) image.Image {
 	defer m.Close()
 	e := pipeline.NewEngine(m, pipeline.EngineConfig{})
 	defer e.Close()
+	s, err := encoder.Subject(c, 1, m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	request := goldenPicture
 	request.Subjects = []pipeline.Subject{s}
 	result, err := e.Generate(t.Context(), request, nil)

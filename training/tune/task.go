@@ -65,7 +65,7 @@ func (t *task) prepare(tell func(string)) error {
 // encodeCaptions also encodes their states where nothing that is learned acts on them.
 func (t *task) encodeCaptions() error {
 	for _, template := range t.cfg.Captions {
-		c, err := encode(t.base.tokenizer, template, t.cfg.Word, t.cfg.Class, t.vectors())
+		c, err := encode(t.base.tokenizer, template, t.cfg.Word, t.cfg.Class, t.vectors()/t.layers())
 		if err != nil {
 			return err
 		}
@@ -92,8 +92,18 @@ func (t *task) encodes() bool {
 	return t.vectors() > 0 || len(t.learner.layers[checkpoint.TextEncoder]) > 0
 }
 
-// vectors is the number of the word's vectors that are learned.
+// vectors is the number of the word's vectors that are learned, of all layers.
 func (t *task) vectors() int { return len(t.learner.vectors) / t.base.Text.HiddenSize }
+
+// layers is the number of the word's layers: one unless cross-attentions have vectors of their own.
+func (t *task) layers() int { return max(t.learner.text, 1) }
+
+// unetConfig is that of the UNet with what is learned.
+func (t *task) unetConfig() unet.Config {
+	cfg := t.base.UNet
+	cfg.LayeredText = t.layers() > 1
+	return cfg
+}
 
 // examples encodes views of one photo.
 func (t *task) examples(views []view) ([]example, error) {
@@ -125,12 +135,12 @@ func (t *task) unet(s op.Scope) op.Scope {
 	return s.Component(checkpoint.UNet).WithDeltas(t.learner.deltas(s, checkpoint.UNet)).WithWeights(t.learner.shifted(s))
 }
 
-// tuned is the UNet with what is learned, on text states [B, L, D].
+// tuned is the UNet with what is learned, on text states as text gives them.
 func (t *task) tuned(s op.Scope, sample, timestep, states op.Tensor) op.Tensor {
-	return unet.Forward(t.unet(s), t.base.UNet, unet.Inputs{Sample: sample, Timestep: timestep, EncoderHiddenStates: states})
+	return unet.Forward(t.unet(s), t.unetConfig(), unet.Inputs{Sample: sample, Timestep: timestep, EncoderHiddenStates: states})
 }
 
-// text are the states of a batch's captions, with what is learned.
+// text are the states of a batch's captions, with what is learned: [B, L, D], of a word of layers [B, layers, L, D].
 func (t *task) text(s op.Scope) op.Tensor {
 	cfg := t.base.Text
 	n, length := t.vectors(), cfg.MaxPositionEmbeddings
@@ -142,7 +152,11 @@ func (t *task) text(s op.Scope) op.Tensor {
 		words = s.Input("slots", op.Float32, -1, length, n).MatMul(s.Component(wordsPart).Weight("vectors", n, cfg.HiddenSize))
 	}
 	encoder := s.Component(checkpoint.TextEncoder).WithDeltas(t.learner.deltas(s, checkpoint.TextEncoder))
-	return clip.TextForward(encoder, cfg, s.Input("input_ids", op.Int64, -1, length), words).Last
+	states := clip.TextForward(encoder, cfg, s.Input("input_ids", op.Int64, -1, length), words).Last
+	if t.layers() == 1 {
+		return states
+	}
+	return states.Reshape(-1, t.layers(), length, cfg.HiddenSize)
 }
 
 // loss is the model of a batch's loss, of which there are accumulate in a step; diffusion is the part without the pull.
@@ -191,7 +205,7 @@ func (t *task) batch(examples []example, r *rand.Rand, rows, first, all int) map
 // ofClass is the pick of the class's caption.
 const ofClass = -1
 
-// caption adds the captions' inputs.
+// caption adds the captions' inputs: every caption once for each layer of the word, with slots for the vectors of that layer.
 func (t *task) caption(inputs map[string]op.Array, picks []int) {
 	rows, length := len(picks), t.base.Text.MaxPositionEmbeddings
 	if t.states != nil {
@@ -209,8 +223,11 @@ func (t *task) caption(inputs map[string]op.Array, picks []int) {
 		if pick != ofClass {
 			c = t.captions[pick]
 		}
-		ids, slots = append(ids, c.ids...), append(slots, c.slots...)
+		for layer := range t.layers() {
+			ids, slots = append(ids, c.ids...), append(slots, c.slotsOf(layer, t.layers())...)
+		}
 	}
+	rows *= t.layers()
 	inputs["input_ids"] = op.Ints(ids, rows, length)
 	if n := t.vectors(); n > 0 {
 		inputs["slots"] = op.Floats(slots, rows, length, n)
