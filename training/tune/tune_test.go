@@ -77,7 +77,7 @@ func config(method string) Config {
 // withText is the ending of a method that changes the text encoder too.
 const withText = "-text-encoder"
 
-var everyMethod = []string{"quick", "lora", "lora" + withText, "textual-inversion", "custom-diffusion", "dreambooth", "svdiff"}
+var everyMethod = []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "custom-diffusion", "dreambooth", "svdiff"}
 
 func tune(t *testing.T, b *Base, photos []Photo, cfg Config) *Result {
 	t.Helper()
