@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -297,10 +298,11 @@ func BenchmarkPeerConcept(b *testing.B) {
 		}
 		return layout.Size(), offsets
 	}
-	var input op.Array // of the next turn: all that a switch changes
+	var input []float32 // of the next turn, zeros and offsets in the memory of the last one, as the engine does: all that a switch changes
 	put := func(size int, offsets []float32) {
-		input = op.Floats(make([]float32, 2*size), 2, 1, size)
-		copy(input.F32[size:], offsets)
+		input = slices.Grow(input[:0], 2*size)[:size]
+		clear(input)
+		input = append(input, offsets...)
 	}
 	files := [2]string{"first.safetensors", "second.safetensors"}
 	var loaded [2][]float32
@@ -316,7 +318,7 @@ func BenchmarkPeerConcept(b *testing.B) {
 		race(b, contender{"", stopwatch(func() { turn++; put(len(loaded[0]), loaded[turn%2]) })},
 			contender{"diffusers-", func() float64 { return p.took(b, request{"do": "adapter", "file": files[turn%2]}) }})
 	})
-	if len(input.F32) != 2*len(loaded[0]) {
+	if !slices.Equal(input[len(loaded[0]):], loaded[turn%2]) {
 		b.Fatal("nothing was switched")
 	}
 }

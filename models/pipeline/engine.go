@@ -39,6 +39,7 @@ type Engine struct {
 	slots    chan struct{} // one taken by each unfinished picture
 	decoding chan struct{} // taken by the one decoding now
 	peaks    sync.Map      // of the UNet's turns, by rows, height and width
+	offsets  []float32     // of the turn before, whose memory the next one takes
 
 	ctx     context.Context // ends at Close
 	close   context.CancelFunc
@@ -267,7 +268,7 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	}
 	m.condition(run, batch)
 	if m.Layout != nil {
-		run["offsets"] = packOffsets(batch, rows, concepts, m.Layout.Size())
+		run["offsets"] = e.packOffsets(batch, rows, concepts)
 	}
 	if batch[0].isShallow() {
 		run["deep"] = packDeep(batch, rows, m.UNet.BlockOutChannels[0])
@@ -285,21 +286,24 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	return noise, inputs, nil
 }
 
-// packOffsets is [rows, concepts, size]: every row of a sample holds its shared offsets, the last row the others too; all else is zero.
-func packOffsets(batch []*sample, rows, concepts, size int) op.Array {
-	packed := make([]float32, rows*concepts*size)
-	row := 0
+// packOffsets is [rows, concepts, size]: every row of a sample holds its shared offsets, the last row the others too; all else is zero. It is
+// good for one turn: fresh memory costs more than what is copied into it.
+func (e *Engine) packOffsets(batch []*sample, rows, concepts int) op.Array {
+	size := e.model.Layout.Size()
+	e.offsets = slices.Grow(e.offsets[:0], rows*concepts*size)[:0]
 	for _, s := range batch {
 		for i := range s.rows() {
 			mine := s.offsets
 			if i < s.rows()-1 {
 				mine = mine[:s.shared]
 			}
-			for k, o := range mine {
-				copy(packed[(row*concepts+k)*size:], o)
+			for _, o := range mine {
+				e.offsets = append(e.offsets, o...)
 			}
-			row++
+			zeros := (concepts - len(mine)) * size
+			e.offsets = e.offsets[:len(e.offsets)+zeros]
+			clear(e.offsets[len(e.offsets)-zeros:])
 		}
 	}
-	return op.Floats(packed, rows, concepts, size)
+	return op.Floats(e.offsets, rows, concepts, size)
 }

@@ -4,7 +4,16 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"unsafe"
 )
+
+// isLittle tells whether the processor keeps numbers as the format does.
+var isLittle = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
+
+// bytesOf is the memory of v.
+func bytesOf(v []float32) []byte {
+	return unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(v))), 4*len(v))
+}
 
 // F32 makes a float32 tensor. Its shape is checked when it is written.
 func F32(data []float32, shape ...int) Tensor {

@@ -121,6 +121,13 @@ func (f *File) Bytes(name string) ([]byte, error) {
 
 // Float32 reads the named F64, F32, F16 or BF16 tensor as float32, and its shape.
 func (f *File) Float32(name string) ([]float32, []int, error) {
+	if info, ok := f.header.infos[name]; ok && info.DType == TypeF32 && isLittle {
+		v := make([]float32, info.Length/4)
+		if err := readAt(f.data, bytesOf(v), info.Offset); err != nil {
+			return nil, nil, &Error{Path: f.path, Tensor: name, Reason: "cannot read", Err: unwrapPath(err)}
+		}
+		return v, slices.Clone(info.Shape), nil
+	}
 	p, err := f.Bytes(name)
 	if err != nil {
 		return nil, nil, err
