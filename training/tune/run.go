@@ -300,18 +300,21 @@ func (r *run) move() error {
 	return nil
 }
 
-// heldOut is the number of noisy pictures that the best step is chosen by, and leastGain the part by which the loss must fall to count.
+// heldOut is the number of noisy pictures that the best step is chosen by, leastGain the part by which the loss must fall to count, and
+// lightBatch how many fit, where no gradient keeps what layers find, in the memory of one that is learned from.
 const (
-	heldOut   = 16
-	leastGain = 1e-3
+	heldOut    = 16
+	leastGain  = 1e-3
+	lightBatch = 4
 )
 
 // measure is the loss on noise that is never trained on, and keeps the numbers where it is the lowest so far.
 func (r *run) measure() error {
 	random := rand.New(rand.NewPCG(r.cfg.Seed, 0))
 	sum := 0.0
-	for first := 0; first < heldOut; first += r.cfg.Batch {
-		rows := min(r.cfg.Batch, heldOut-first)
+	together := lightBatch * r.cfg.Batch
+	for first := 0; first < heldOut; first += together {
+		rows := min(together, heldOut-first)
 		out, err := r.engine.Run(r.loss(1), r.batch(r.plain, random, rows, first, heldOut), r.weights()...)
 		if err != nil {
 			return err
