@@ -36,7 +36,7 @@ type tuneCommand struct {
 	Rank        int      `help:"Rank of the layers' changes: lora's, of quick those beside the prediction, and what custom-diffusion, dreambooth and svdiff are kept as (0: the method's)."`
 	Alpha       float64  `help:"LoRA's alpha: the changes count alpha/rank times (0: once)."`
 	Targets     []string `help:"Layers of the UNet that lora and svdiff change, by the ends of their paths, as attn2.to_k,attn2.to_v (default: svdiff's are all, lora's the encoder's, or all of attention)." placeholder:"NAME,..."`
-	TextEncoder bool     `help:"lora changes the text encoder's attention too."`
+	TextEncoder bool     `help:"Change the text encoder too: lora its attention, dreambooth all but its words."`
 	Vectors     int      `help:"Vectors of the word (0: the method's; lora has none by default)."`
 	Init        string   `help:"The noun that a word starts as (default: the class)." placeholder:"NOUN"`
 

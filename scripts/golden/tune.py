@@ -33,9 +33,10 @@ CASES = {
     "quick": dict(cls="cat", init="cat", vectors=2, rank=6, alpha=6.0, lr=2e-3, word_lr=2e-3, decay=0.0, pull=10.0, batch=2, accumulate=2, prediction="v_prediction"),
     "custom-diffusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=1e-3, word_lr=1e-2, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[".attn2.to_k.weight", ".attn2.to_v.weight"], prior=2),
     "dreambooth": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=2e-4, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[""], prior=2),
+    "dreambooth-text-encoder": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=2e-4, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[""], prior=2, text=True),
     "svdiff": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=1e-2, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", spectra=True, prior=2),
 }
-KEPT = ("mid_block.attentions", "conv_in", "attn2")  # of dreambooth's and svdiff's weights: the files stay small
+KEPT = ("mid_block.attentions", "conv_in", "attn2", "layers.0.self_attn", "final_layer_norm")  # of dreambooth's and svdiff's weights: the files stay small
 
 
 def token_table(text):
@@ -76,6 +77,11 @@ class Word:
             self.rows.mul_((self.longest / self.rows.norm(dim=1, keepdim=True)).clamp(max=1))
 
 
+def filed(name):
+    """A name of the text encoder as files spell it."""
+    return name if name.startswith("text_model.") else "text_model." + name
+
+
 def adapter(case, network, part, targets, generator):
     """peft's layers, by our names of their halves."""
     network.add_adapter(LoraConfig(r=case["rank"], lora_alpha=case["alpha"], target_modules=targets))
@@ -83,9 +89,7 @@ def adapter(case, network, part, targets, generator):
     for name, p in network.named_parameters():
         if ".lora_" in name:
             path, half = name.split(".lora_")
-            if part == "text_layers" and not path.startswith("text_model."):  # as files spell it
-                path = "text_model." + path
-            halves[f"{part}/{path}.{'down' if half[0] == 'A' else 'up'}"] = p
+            halves[f"{part}/{filed(path) if part == 'text_layers' else path}.{'down' if half[0] == 'A' else 'up'}"] = p
             with torch.no_grad():
                 if half[0] == "A":
                     p.copy_((torch.rand(p.shape, generator=generator) * 2 - 1) / p.shape[1] ** 0.5)
@@ -143,7 +147,7 @@ def run(name, case):
     zero = case["prediction"] == "v_prediction"
     schedule = DDIMScheduler.from_pretrained(FOLDER / "scheduler", prediction_type=case["prediction"], rescale_betas_zero_snr=zero)
     word, halves = Word(case, text, tokenizer, g), adapter(case, unet, "layers", ATTENTION, g) if case["rank"] else {}
-    if case.get("text"):
+    if case.get("text") and case["rank"]:
         halves |= adapter(case, text, "text_layers", TEXT_ATTENTION, g)
     plain, ids, slots = word.ids(case, tokenizer)
     layered = PerLayer(unet) if case.get("layers") else None
@@ -163,13 +167,15 @@ def run(name, case):
     if case.get("spectra"):  # norms shift themselves
         weights = {"unet/" + k: p.requires_grad_() for k, p in unet.named_parameters() if k.endswith(".weight") and p.dim() == 1}
     weights |= spectra(case, unet)
+    if case.get("text") and case.get("weights"):  # all but the words
+        weights |= {"text_encoder/" + filed(k): p.requires_grad_() for k, p in text.named_parameters() if "token_embedding" not in k}
     numbers = halves | weights
     if case["word_lr"]:
         numbers["words/vectors"] = word.rows
     start = {k: p.detach().clone() for k, p in numbers.items()}
     total = sum(p.numel() for p in numbers.values())
-    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "text_layers", "shifts", "unet")]
-    rates = [case["word_lr"], case["lr"], case["lr"], case["lr"], case["lr"] * (1e-3 if case.get("spectra") else 1)]
+    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "text_layers", "shifts", "unet", "text_encoder")]
+    rates = [case["word_lr"], case["lr"], case["lr"], case["lr"], case["lr"] * (1e-3 if case.get("spectra") else 1), case["lr"]]
 
     def adam(ps):  # words, biases and norms do not decay
         decays = lambda p: p.dim() > 1 and p is not word.rows
@@ -214,7 +220,7 @@ def run(name, case):
     for key, p in start.items():
         if key not in weights and key != "words/vectors":
             out["start:" + key] = ours(key, p)
-    kept = [key for key in numbers if key not in weights or any(k in key for k in KEPT)]
+    kept = [key for key in numbers if key not in weights or any(k in key for k in KEPT) and "k_proj.bias" not in key]  # that has no gradient but rounding
     for step in range(STEPS):
         unet.zero_grad(), text.zero_grad(), setattr(word.rows, "grad", None)
         value = 0.0
@@ -239,7 +245,7 @@ def run(name, case):
     out["loss"] = torch.tensor(losses, dtype=torch.float64)
     print(name, [round(v, 4) for v in losses], "longest", round(word.longest, 3), word.rows.norm(dim=1).tolist())
     DATA.mkdir(parents=True, exist_ok=True)
-    save_file({k: v.contiguous() for k, v in out.items()}, DATA / f"{name}.safetensors", {"case": json.dumps({k: v for k, v in case.items() if k not in ("weights", "spectra", "text")} | {"caption": CAPTION})})
+    save_file({k: v.contiguous() for k, v in out.items()}, DATA / f"{name}.safetensors", {"case": json.dumps({k: v for k, v in case.items() if k not in ("weights", "spectra")} | {"caption": CAPTION})})
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ type Method struct {
 	Vectors      int // of its word; 0: those of the model's encoder, or none
 	LearningRate float64
 	NeedsEncoder bool // it starts from what the model's encoder says
-	MovesWeights bool // it moves weights of the UNet, of which a concept holds a part: changes of the rank
+	TextEncoder  bool // it changes the text encoder too, where it is asked to
+	MovesWeights bool // it moves weights, of whose changes a concept holds a part: changes of the rank
 }
 
 // The methods. How they learn is package tune's.
@@ -23,7 +24,7 @@ var (
 		Steps: 20, LearningRate: 2e-4, Batch: 8, Rank: 4, NeedsEncoder: true}
 	LoRA = Method{Name: "lora", Title: "LoRA",
 		Help:  "learns low-rank changes of the UNet's layers, from nothing; the prompt's class noun stands for the subject",
-		Steps: 500, LearningRate: 1e-4, Batch: 1, Rank: 4}
+		Steps: 500, LearningRate: 1e-4, Batch: 1, Rank: 4, TextEncoder: true}
 	TextualInversion = Method{Name: "textual-inversion", Title: "Textual inversion",
 		Help:  "learns the vectors of a word alone, which starts as the init noun",
 		Steps: 1000, LearningRate: 5e-3, Batch: 1, Vectors: 1}
@@ -35,7 +36,7 @@ var (
 		Steps: 250, LearningRate: 1e-5, Batch: 2, Rank: 16, Vectors: 1, MovesWeights: true}
 	DreamBooth = Method{Name: "dreambooth", Title: "DreamBooth",
 		Help:  "learns all weights of the UNet, beside pictures of the class; kept as changes of the rank of the layers that a concept can hold",
-		Steps: 400, LearningRate: 5e-6, Batch: 1, Rank: 32, Vectors: 2, MovesWeights: true}
+		Steps: 400, LearningRate: 5e-6, Batch: 1, Rank: 32, Vectors: 2, TextEncoder: true, MovesWeights: true}
 	SVDiff = Method{Name: "svdiff", Title: "SVDiff",
 		Help:  "learns shifts of the singular values of all weights of the UNet, beside pictures of the class; kept as dreambooth's are",
 		Steps: 500, LearningRate: 1e-3, Batch: 1, Rank: 32, Vectors: 2, MovesWeights: true}

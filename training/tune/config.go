@@ -28,7 +28,7 @@ type Config struct {
 	Rank        int      // of the layers' changes that start at zero
 	Alpha       float64  // the changes count alpha/rank times; 0: as much as the rank
 	Targets     []string // ends of the paths of the UNet's layers that are changed; none: the encoder's or, without one, all of attention
-	TextEncoder bool     // lora changes the text encoder's attention too
+	TextEncoder bool     // lora changes the text encoder's attention too, dreambooth all but its words
 	Vectors     int      // vectors of the word
 	Init        string   // the noun that the word starts as; empty: the class
 

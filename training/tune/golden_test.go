@@ -38,6 +38,7 @@ type golden struct {
 	Caption    string  `json:"caption"`
 	Prior      int     `json:"prior"`  // pictures of the class
 	Layers     int     `json:"layers"` // of the word, or 0
+	Text       bool    `json:"text"`   // the text encoder is changed too
 }
 
 func openGolden(t *testing.T, name string) *golden {
@@ -104,7 +105,7 @@ func (g *golden) run(t *testing.T, b *Base, method string) *run {
 	if m, err := b.find(method); err != nil {
 		t.Fatal(err)
 	} else if g.Prior > 0 { // whose weights are the folder's
-		own, err := m.start(t.Context(), b, m.complete(Config{Word: "me", Class: g.Class, Init: g.Init}), nil)
+		own, err := m.start(t.Context(), b, m.complete(Config{Word: "me", Class: g.Class, Init: g.Init, TextEncoder: g.Text}), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -221,7 +222,7 @@ func TestMethodsAgainstPyTorch(t *testing.T) {
 			}
 			start := g.part(t, "start:")
 			for name, a := range r.learner.weights {
-				start[weightsPart+"/"+name] = a
+				start[name] = a
 			}
 			for name, s := range r.learner.spectra {
 				_, _, k := s.sizes()

@@ -21,8 +21,8 @@ type learner struct {
 	text       int                  // cross-attentions that have n/text of the vectors each; 0: all share them
 	layers     concept.LoRA         // changes of layers, of the UNet's and the text encoder's
 	gain       float64              // what the layers' changes are multiplied with: alpha/rank
-	weights    map[string]op.Array  // the UNet's own, by name; what is learned of them becomes changes of layers
-	spectra    map[string]*spectrum // others of its weights, whose singular values shift
+	weights    map[string]op.Array  // of the networks, as unet/conv_in.weight; what is learned of them becomes changes of layers
+	spectra    map[string]*spectrum // other weights of the UNet, by their names there, whose singular values shift
 	rank       int                  // of these changes
 	prior      int                  // pictures of the class to learn beside the photos
 	rate       float64              // learning rate of the layers and of the spectra's shifts
@@ -81,9 +81,7 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 			all[name+".down"], all[name+".up"] = op.Floats(d.Down, d.Rank, d.In), op.Floats(d.Up, d.Rank, d.Out)
 		}
 	}
-	for name, a := range l.weights {
-		all[weightsPart+"/"+name] = a
-	}
+	maps.Copy(all, l.weights)
 	for name, s := range l.spectra {
 		_, _, k := s.sizes()
 		all[shiftsPart+"/"+name] = op.Floats(make([]float32, k), k)
@@ -94,13 +92,8 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 // learned puts numbers in the place of the first values; the gain is in the layers' up halves then. lost is the part of weights' changes
 // that layers do not hold.
 func (l *learner) learned(engine *torch.Engine, numbers map[string]op.Array) (vectors []float32, layers concept.LoRA, lost float64, err error) {
-	extracted, lost, err := l.extracted(engine, numbers)
-	if err != nil {
+	if layers, lost, err = l.extracted(engine, numbers); err != nil {
 		return nil, nil, 0, err
-	}
-	layers = concept.LoRA{}
-	if len(extracted) > 0 {
-		layers[checkpoint.UNet] = extracted
 	}
 	for component, first := range l.layers {
 		layers[component] = map[string]concept.Delta{}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"likeness/encoder/concept"
@@ -53,7 +54,7 @@ func (b *Base) CanSaveModel(method, dir string) error {
 	return folder.Replaceable(dir)
 }
 
-// SaveModel makes or replaces, as a whole, the model folder dir: the base with the UNet as it was learned, which a concept of low rank holds
+// SaveModel makes or replaces, as a whole, the model folder dir: the base with the weights as they were learned, which a concept of low rank holds
 // only in part. The word is a concept of that model, in the folder's file of its name. The encoder is left out: it was trained for the UNet as
 // it was before.
 func (r *Result) SaveModel(dir string) error {
@@ -67,7 +68,7 @@ func (r *Result) SaveModel(dir string) error {
 	}
 	defer folder.Close()
 	return folder.WriteVariant(dir, checkpoint.Variant{
-		Weights: map[string]map[string][]float32{checkpoint.UNet: weights}, Without: []string{"encoder"},
+		Weights: weights, Without: []string{"encoder"},
 		Beside: func(dir string) error { return r.writeWord(dir) },
 	})
 }
@@ -90,18 +91,19 @@ func (r *Result) writeWord(dir string) error {
 // WordFile is the name of the file, in a folder that SaveModel wrote, of the concept that the word is.
 func WordFile(word string) string { return word + ".safetensors" }
 
-// weightsWith are the UNet's weights that are learned, by name.
-func (t *task) weightsWith(numbers map[string]op.Array) (map[string][]float32, error) {
-	weights := map[string][]float32{}
+// weightsWith are the weights that are learned, by component and name.
+func (t *task) weightsWith(numbers map[string]op.Array) (map[string]map[string][]float32, error) {
+	weights := map[string]map[string][]float32{checkpoint.UNet: {}, checkpoint.TextEncoder: {}}
 	for name := range t.learner.weights {
-		weights[name] = numbers[weightsPart+"/"+name].F32
+		component, weight, _ := strings.Cut(name, "/")
+		weights[component][weight] = numbers[name].F32
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.learner.spectra)) {
 		weight, err := t.weightWith(t.learner.spectra[name], numbers[shiftsPart+"/"+name])
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		weights[name] = weight
+		weights[checkpoint.UNet][name] = weight
 	}
 	return weights, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"likeness/models/backend/torch"
+	"likeness/models/checkpoint"
 	"likeness/models/op"
 )
 
@@ -32,8 +33,8 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	if cfg.TextEncoder && m.Name != lora.Name {
-		return nil, fmt.Errorf("text encoder: %s leaves it as it is, only %s changes it", m.Name, lora.Name)
+	if cfg.TextEncoder && !m.TextEncoder {
+		return nil, fmt.Errorf("text encoder: %s leaves it as it is", m.Name)
 	}
 	t := &task{base: b, cfg: cfg, photos: photos}
 	if t.learner, err = m.start(ctx, b, cfg, photos); err != nil {
@@ -85,7 +86,7 @@ func newRun(t *task, patience int) (*run, error) {
 	numbers := t.learner.numbers(t.base.Text.HiddenSize)
 	var err error
 	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate, textPart: t.learner.rate,
-		shiftsPart: t.learner.rate, weightsPart: t.learner.weightRate} {
+		shiftsPart: t.learner.rate, checkpoint.UNet: t.learner.weightRate, checkpoint.TextEncoder: t.learner.weightRate} {
 		own := maps.Clone(numbers)
 		maps.DeleteFunc(own, func(name string, _ op.Array) bool { return !strings.HasPrefix(name, part+"/") })
 		if len(own) == 0 {

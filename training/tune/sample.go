@@ -33,6 +33,13 @@ func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !r.learner.everywhere { // the negative prompt is the base's
+		empty, err := s.Text(r.base.tokenizer, nil, nil, r.base.UNetAndText...)
+		if err != nil {
+			return nil, err
+		}
+		copy(text.F32, empty.F32)
+	}
 	text = r.rows(text)
 	width := op.Size(text.Dims[1:])
 	half := func(inputs map[string]op.Array, i int) map[string]op.Array {

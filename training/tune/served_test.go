@@ -86,12 +86,17 @@ func TestSavedModels(t *testing.T) {
 	dir := withEncoder(t)
 	b := openBase(t, newEngine(t), dir)
 	photos := readPhotos(t, b, 1)
-	for _, m := range Methods {
+	for _, method := range everyMethod {
+		cfg := config(method)
+		m, err := b.find(cfg.Method)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if !m.MovesWeights {
 			continue
 		}
-		t.Run(m.Name, func(t *testing.T) {
-			r := start(t, b, m, config(m.Name), photos)
+		t.Run(method, func(t *testing.T) {
+			r := start(t, b, m, cfg, photos)
 			defer r.close()
 			first, err := r.pictures(goldenPicture.Steps, goldenPicture.GuidanceScale)
 			if err != nil {

@@ -21,7 +21,7 @@ var svdiff = Method{
 	Method: protocol.SVDiff,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
 		spectra := map[string]*spectrum{}
-		weights, err := b.weightsOf(func(name string, dims []int) bool {
+		weights, err := b.weightsOf(checkpoint.UNet, func(name string, dims []int) bool {
 			path, learned := strings.CutSuffix(name, ".weight")
 			learned = learned && (len(cfg.Targets) == 0 || isTarget(path, cfg.Targets))
 			if learned && len(dims) > 1 {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"likeness/encoder/concept"
+	"likeness/models/checkpoint"
 	"likeness/models/op"
 )
 
@@ -62,16 +63,17 @@ func TestUnshifted(t *testing.T) {
 	if err := work.decompose(func(string) { told++ }); err != nil || told == 0 || told != len(l.spectra) {
 		t.Fatal(told, len(l.spectra), err)
 	}
-	weights, err := work.weightsWith(l.numbers(b.Text.HiddenSize))
+	learned, err := work.weightsWith(l.numbers(b.Text.HiddenSize))
+	weights := learned[checkpoint.UNet]
 	if err != nil || len(weights) != len(l.spectra)+len(l.weights) || len(l.weights) == 0 {
 		t.Fatalf("%d weights of %d and %d: %v", len(weights), len(l.spectra), len(l.weights), err)
 	}
-	want, err := b.weightsOf(func(name string, _ []int) bool { _, learned := weights[name]; return learned })
+	want, err := b.weightsOf(checkpoint.UNet, func(name string, _ []int) bool { _, learned := weights[name]; return learned })
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, values := range weights {
-		if !strings.Contains(name, "attn2.to_k") && !strings.Contains(name, "norm1") || !slices.Equal(values, want[name].F32) {
+		if !strings.Contains(name, "attn2.to_k") && !strings.Contains(name, "norm1") || !slices.Equal(values, want["unet/"+name].F32) {
 			t.Errorf("%s is not the base's", name)
 		}
 	}

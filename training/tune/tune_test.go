@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -77,7 +78,7 @@ func config(method string) Config {
 // withText is the ending of a method that changes the text encoder too.
 const withText = "-text-encoder"
 
-var everyMethod = []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "custom-diffusion", "dreambooth", "svdiff"}
+var everyMethod = []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "custom-diffusion", "dreambooth", "dreambooth" + withText, "svdiff"}
 
 func tune(t *testing.T, b *Base, photos []Photo, cfg Config) *Result {
 	t.Helper()
@@ -325,6 +326,35 @@ func TestExportOfTheTextEncoder(t *testing.T) {
 		back, err := exchange.Read(path, base)
 		if err != nil || back.Format != format || len(back.LoRA[checkpoint.TextEncoder]) == 0 || !reflect.DeepEqual(back.LoRA, c.LoRA) {
 			t.Errorf("%s: %d layers of the text encoder came back as %d of %q: %v", format, len(c.LoRA[checkpoint.TextEncoder]), len(back.LoRA[checkpoint.TextEncoder]), back.Format, err)
+		}
+	}
+}
+
+// What dreambooth learns of the text encoder's layers is what its concept holds, at full rank; the words stay.
+func TestDreamBoothOfTheTextEncoder(t *testing.T) {
+	b := openBase(t, newEngine(t), tinySD)
+	cfg := config("dreambooth" + withText)
+	cfg.Rank = 128
+	result := tune(t, b, readPhotos(t, b, 1), cfg)
+	weights, err := result.task.weightsWith(result.numbers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := result.task.learner.weights
+	if _, words := first["text_encoder/"+tokenTable]; words || len(weights[checkpoint.TextEncoder]) == 0 {
+		t.Fatalf("%d weights of the text encoder, the words among them: %v", len(weights[checkpoint.TextEncoder]), words)
+	}
+	layers := result.Concept.LoRA[checkpoint.TextEncoder]
+	if len(layers) < 6 {
+		t.Fatalf("the concept holds %d layers", len(layers))
+	}
+	for path, d := range layers {
+		change := slices.Clone(weights[checkpoint.TextEncoder][path+".weight"])
+		for i := range change {
+			change[i] -= first["text_encoder/"+path+".weight"].F32[i]
+		}
+		if moved := distance(change, make([]float32, len(change))); moved == 0 || distance(whole(d), change) > 1e-3*moved {
+			t.Errorf("%s: the concept's change is %g from the learned one of %g", path, distance(whole(d), change), moved)
 		}
 	}
 }

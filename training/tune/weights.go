@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image"
 	"image/draw"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -22,14 +23,11 @@ import (
 	"likeness/training/protocol"
 )
 
-// weightsPart are weights of the UNet itself, under the component's name: they are found before the frozen ones.
-const weightsPart = checkpoint.UNet
-
 // customDiffusion learns keys and values of cross-attention, and a word (Kumari et al. 2023).
 var customDiffusion = Method{
 	Method: protocol.CustomDiffusion,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
-		weights, err := b.weightsOf(func(name string, _ []int) bool {
+		weights, err := b.weightsOf(checkpoint.UNet, func(name string, _ []int) bool {
 			return strings.HasSuffix(name, ".attn2.to_k.weight") || strings.HasSuffix(name, ".attn2.to_v.weight")
 		})
 		if err != nil {
@@ -40,14 +38,21 @@ var customDiffusion = Method{
 	},
 }
 
-// dreamBooth learns all weights of the UNet (Ruiz et al. 2023). The subject is a rare word before its class noun: two vectors, the first
+// dreamBooth learns all weights of the UNet (Ruiz et al. 2023), and of the text encoder, where it is asked for, all but the words. The subject is a rare word before its class noun: two vectors, the first
 // of a random direction, the second the noun itself; neither is learned.
 var dreamBooth = Method{
 	Method: protocol.DreamBooth,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
-		weights, err := b.weightsOf(func(string, []int) bool { return true })
+		weights, err := b.weightsOf(checkpoint.UNet, func(string, []int) bool { return true })
 		if err != nil {
 			return nil, err
+		}
+		if cfg.TextEncoder {
+			own, err := b.weightsOf(checkpoint.TextEncoder, func(name string, _ []int) bool { return name != tokenTable && strings.HasPrefix(name, "text_model.") })
+			if err != nil {
+				return nil, err
+			}
+			maps.Copy(weights, own)
 		}
 		nouns, _, err := b.nouns(cfg.Word, cfg.Class, 2)
 		if err != nil {
@@ -77,41 +82,40 @@ func rareWord(nouns []float32, seed uint64) []float32 {
 	return vectors
 }
 
-// weightsOf reads those of the UNet's weights that match.
-func (b *Base) weightsOf(match func(name string, dims []int) bool) (map[string]op.Array, error) {
+// weightsOf reads those of a component's weights that match; their names begin with the component's.
+func (b *Base) weightsOf(name string, match func(name string, dims []int) bool) (map[string]op.Array, error) {
 	folder, err := checkpoint.Open(b.dir)
 	if err != nil {
 		return nil, err
 	}
 	defer folder.Close()
-	component, err := folder.Component(checkpoint.UNet)
+	component, err := folder.Component(name)
 	if err != nil {
 		return nil, err
 	}
 	weights := map[string]op.Array{}
-	for _, name := range component.Names() {
-		if info, _ := component.Info(name); !match(name, info.Shape) {
+	for _, weight := range component.Names() {
+		if info, _ := component.Info(weight); !match(weight, info.Shape) {
 			continue
 		}
-		values, dims, err := component.Float32(name)
+		values, dims, err := component.Float32(weight)
 		if err != nil {
 			return nil, err
 		}
-		weights[name] = op.Floats(values, dims...)
+		weights[name+"/"+weight] = op.Floats(values, dims...)
 	}
 	return weights, nil
 }
 
 // extracted are the weights' changes as low-rank changes of layers, and which part of the change they do not hold: what is above the
 // rank, and all of what is no linear layer or 1×1 convolution of a block.
-func (l *learner) extracted(engine *torch.Engine, numbers map[string]op.Array) (layers map[string]concept.Delta, lost float64, err error) {
-	layers = map[string]concept.Delta{}
+func (l *learner) extracted(engine *torch.Engine, numbers map[string]op.Array) (layers concept.LoRA, lost float64, err error) {
+	layers = concept.LoRA{}
 	var all, left float64
 	add := func(name string, dims []int, square float64, nearest func() (concept.Delta, float64, error)) error {
 		all += square
-		path, weight := strings.CutSuffix(name, ".weight")
-		flat := len(dims) == 2 || len(dims) == 4 && dims[2] == 1 && dims[3] == 1
-		if square == 0 || !weight || !flat || !strings.Contains(name, "_block") {
+		component, path, ok := layerOf(name, dims)
+		if square == 0 || !ok {
 			left += square
 			return nil
 		}
@@ -119,11 +123,14 @@ func (l *learner) extracted(engine *torch.Engine, numbers map[string]op.Array) (
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		layers[path], left = d, left+rest
+		if layers[component] == nil {
+			layers[component] = map[string]concept.Delta{}
+		}
+		layers[component][path], left = d, left+rest
 		return nil
 	}
 	for name, first := range l.weights {
-		change, square := slices.Clone(numbers[weightsPart+"/"+name].F32), 0.0
+		change, square := slices.Clone(numbers[name].F32), 0.0
 		for i := range change {
 			change[i] -= first.F32[i]
 			square += float64(change[i]) * float64(change[i])
@@ -143,7 +150,7 @@ func (l *learner) extracted(engine *torch.Engine, numbers map[string]op.Array) (
 		for _, x := range changes {
 			square += x * x
 		}
-		if err := add(name, s.dims, square, func() (concept.Delta, float64, error) {
+		if err := add(checkpoint.UNet+"/"+name, s.dims, square, func() (concept.Delta, float64, error) {
 			d, rest := strongest(u, changes, v, l.rank)
 			return d, rest, nil
 		}); err != nil {
@@ -154,6 +161,16 @@ func (l *learner) extracted(engine *torch.Engine, numbers map[string]op.Array) (
 		return layers, 0, nil
 	}
 	return layers, math.Sqrt(left / all), nil
+}
+
+// layerOf is the layer of a weight that a concept can hold a change of: a linear layer, or a 1×1 convolution, of a block of the UNet or a layer
+// of the text encoder.
+func layerOf(name string, dims []int) (component, path string, ok bool) {
+	component, path, _ = strings.Cut(name, "/")
+	path, ok = strings.CutSuffix(path, ".weight")
+	flat := len(dims) == 2 || len(dims) == 4 && dims[2] == 1 && dims[3] == 1
+	block := map[string]string{checkpoint.UNet: "_block", checkpoint.TextEncoder: ".encoder.layers."}[component]
+	return component, path, ok && flat && strings.Contains(path, block)
 }
 
 // imagine draws pictures of the class, which are learned beside the photos.
@@ -175,7 +192,7 @@ func (t *task) imagine() error {
 	}
 	plain := unet.New(t.base.UNet, nil)
 	pictures, err := s.Pictures(text, func(inputs map[string]op.Array) (op.Array, error) {
-		out, err := t.base.engine.Run(func(s op.Scope) map[string]op.Tensor { return plain(s.Component(weightsPart)) }, inputs, t.base.UNetAndText...)
+		out, err := t.base.engine.Run(func(s op.Scope) map[string]op.Tensor { return plain(s.Component(checkpoint.UNet)) }, inputs, t.base.UNetAndText...)
 		return out["noise_pred"], err
 	})
 	if err != nil {
