@@ -103,6 +103,14 @@ func TestWorker(t *testing.T) {
 	if job, _ := finish(t, queue, me.ID, words, ada); job.Status != jobs.Succeeded || job.Attempt != 1 {
 		t.Errorf("%+v, %+v", job, job.Failure)
 	}
+	both := words
+	both.Method, both.TextEncoder = "lora", true
+	if job, _ := finish(t, queue, me.ID, both, ada); job.Status != jobs.Succeeded {
+		t.Errorf("%+v, %+v", job, job.Failure)
+	}
+	if c, err := db.Get(t.Context(), me.ID); err != nil || len(c.LoRA[checkpoint.UNet]) == 0 || len(c.LoRA[checkpoint.TextEncoder]) == 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
 	magic := quick
 	magic.Method = "magic"
 	for _, c := range []struct {

@@ -36,14 +36,15 @@ type tuneBody struct {
 	Batch        *int     `json:"batch"`
 	Rank         *int     `json:"rank"`
 	Vectors      *int     `json:"vectors"`
+	TextEncoder  *bool    `json:"text_encoder"`
 	Seed         *uint64  `json:"seed"`
 	Captions     *string  `json:"captions"`
 	PreviewEvery *int     `json:"preview_every"`
 	Samples      []string `json:"samples"`
 }
 
-// tuneNumbers are the fields of a form that are numbers.
-var tuneNumbers = []string{"steps", "learning_rate", "batch", "rank", "vectors", "seed", "preview_every"}
+// tuneLiterals are the fields of a form that are numbers and truths.
+var tuneLiterals = []string{"text_encoder", "steps", "learning_rate", "batch", "rank", "vectors", "seed", "preview_every"}
 
 // methodBody is a way to tune a concept.
 type methodBody struct {
@@ -151,7 +152,7 @@ func (s *Server) readTuningForm(c echo.Context) (b tuneBody, photos [][]byte, er
 			photos = append(photos, photo)
 			return nil
 		}
-		value, err := formValue(name, part, tuneNumbers)
+		value, err := formValue(name, part, tuneLiterals)
 		if err == nil && name == "samples" {
 			samples = append(samples, value)
 			value, err = json.Marshal(samples)
@@ -195,7 +196,7 @@ func (s *Server) readSamples(names []string) (photos [][]byte, err error) {
 func (s *Server) checkTuning(b tuneBody) (protocol.Settings, error) {
 	t := protocol.Settings{
 		Method: or(b.Method, protocol.Quick.Name), Steps: or(b.Steps, 0), LearningRate: or(b.LearningRate, 0), Batch: or(b.Batch, 0), Rank: or(b.Rank, 0),
-		Vectors: or(b.Vectors, 0), Seed: or(b.Seed, 1), Captions: or(b.Captions, ""), PreviewEvery: or(b.PreviewEvery, 0),
+		Vectors: or(b.Vectors, 0), TextEncoder: or(b.TextEncoder, false), Seed: or(b.Seed, 1), Captions: or(b.Captions, ""), PreviewEvery: or(b.PreviewEvery, 0),
 	}
 	err := firstError(
 		oneOf("method", t.Method, protocol.Names(protocol.Methods)...), oneOf("captions", or(b.Captions, "portrait"), "portrait", "photo"),
@@ -204,10 +205,16 @@ func (s *Server) checkTuning(b tuneBody) (protocol.Settings, error) {
 		between("preview_every", t.PreviewEvery, 0, maxTunedSteps), between("seed", t.Seed, 0, maxSeed),
 		between("learning_rate", or(b.LearningRate, 1), 1e-8, 1),
 	)
-	if m, known := protocol.Find(t.Method); err == nil && known && m.NeedsEncoder && s.Model.Encoder == "" {
+	m, known := protocol.Find(t.Method)
+	switch {
+	case err != nil || !known:
+	case m.NeedsEncoder && s.Model.Encoder == "":
 		err = &problem{http.StatusUnprocessableEntity, "method_not_servable", "method",
 			fmt.Sprintf("method %s starts from what the model's encoder says, and the model that is served has none: use %s", t.Method,
 				strings.Join(protocol.Names(s.tuningMethods()), " or "))}
+	case t.TextEncoder && !m.TextEncoder:
+		able := slices.DeleteFunc(slices.Clone(protocol.Methods), func(m protocol.Method) bool { return !m.TextEncoder })
+		err = invalid("text_encoder", "is left as it is by %s: only %s change it", m.Name, strings.Join(protocol.Names(able), " and "))
 	}
 	return t, err
 }

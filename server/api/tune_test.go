@@ -146,7 +146,7 @@ func TestTune(t *testing.T) {
 func TestTuneBySamplesAlone(t *testing.T) {
 	w := tuned(t)
 	me := w.concept("me", red)
-	a := w.want(w.json("POST", me.URL+"/tune", `{"method":"lora","samples":["ada.png"],"rank":2,"learning_rate":0.001,"captions":"photo"}`), http.StatusAccepted)
+	a := w.want(w.json("POST", me.URL+"/tune", `{"method":"lora","samples":["ada.png"],"rank":2,"text_encoder":true,"learning_rate":0.001,"captions":"photo"}`), http.StatusAccepted)
 	w.events(read[jobBody](w, a).EventsURL, "")
 	if c := read[conceptBody](w, w.get(me.URL)); c.Method != "lora" || c.Photos != 1 {
 		t.Errorf("%+v", c)
@@ -204,6 +204,7 @@ func TestTuneRefusals(t *testing.T) {
 		{415, "image_not_an_image", []part{{"image", "hello"}}}, {422, "photo 2: ", []part{photo(red), {"image", string(photoFile(red)[:90])}}},
 		{400, "method", []part{photo(red), {"method", "magic"}}}, {400, "steps", []part{photo(red), {"steps", "0"}}},
 		{400, "steps", []part{photo(red), {"steps", "many"}}}, {400, "learning_rate", []part{photo(red), {"learning_rate", "2"}}},
+		{400, "by quick: only lora and dreambooth", []part{photo(red), {"text_encoder", "true"}}}, {400, "text_encoder", []part{photo(red), {"text_encoder", "yes"}}},
 		{400, "captions", []part{photo(red), {"captions", "none"}}}, {400, "speed", []part{photo(red), {"speed", "9"}}},
 		{400, "no photo", []part{{"samples", "../ada.png"}}}, {400, "no photo", []part{{"samples", "zoe.png"}}}, {400, "no photo", []part{{"samples", "index.json"}}},
 	} {

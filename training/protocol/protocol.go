@@ -32,6 +32,7 @@ type Settings struct {
 	Batch        int     `json:"batch,omitempty"`
 	Rank         int     `json:"rank,omitempty"`
 	Vectors      int     `json:"vectors,omitempty"`
+	TextEncoder  bool    `json:"text_encoder,omitempty"`
 	Seed         uint64  `json:"seed,omitempty"`
 	Captions     string  `json:"captions,omitempty"`      // a ready set of package tune: portrait or photo; empty: portrait
 	PreviewEvery int     `json:"preview_every,omitempty"` // steps between pictures; 0: none

@@ -184,7 +184,7 @@ func (w *Worker) read(ctx context.Context, files [][]byte) ([]tune.Photo, error)
 
 func config(s protocol.Settings) tune.Config {
 	return tune.Config{Method: s.Method, Word: s.Word, Class: s.Class, Steps: s.Steps, LR: s.LearningRate, Batch: s.Batch, Rank: s.Rank,
-		Vectors: s.Vectors, Seed: s.Seed, Captions: tune.Captions[cmp.Or(s.Captions, "portrait")], SampleEvery: s.PreviewEvery}
+		Vectors: s.Vectors, TextEncoder: s.TextEncoder, Seed: s.Seed, Captions: tune.Captions[cmp.Or(s.Captions, "portrait")], SampleEvery: s.PreviewEvery}
 }
 
 func (w *Worker) report(job string, e tune.Event) {
