@@ -146,9 +146,6 @@ func (m *inspected) addPart(name string, c *checkpoint.Component) {
 	dtypes := map[string]bool{}
 	for _, weight := range c.Names() {
 		info, _ := c.Info(weight)
-		if strings.HasSuffix(weight, "position_ids") {
-			continue
-		}
 		p.Weights++
 		p.Bytes += info.Length
 		p.Parameters += info.Length / int64(info.DType.Size())
@@ -226,9 +223,6 @@ func (m *inspected) architecture() string {
 func finite(c *checkpoint.Component) error {
 	var bad []string
 	for _, name := range c.Names() {
-		if strings.HasSuffix(name, "position_ids") {
-			continue
-		}
 		values, _, err := c.Float32(name)
 		if err != nil {
 			return err

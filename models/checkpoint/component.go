@@ -173,11 +173,10 @@ func (e *MismatchError) Error() string {
 	return b.String()
 }
 
-// positionIDs ends the name of a buffer of CLIP's that old files carry and nobody reads.
+// positionIDs ends the name of a buffer of CLIP's that old files carry and nobody reads: it is no weight.
 const positionIDs = "embeddings.position_ids"
 
 // Check compares the weights with a manifest, whole, without reading one: it returns nil or a *MismatchError.
-// positionIDs may be there.
 func (c *Component) Check(manifest []Weight) error {
 	e := &MismatchError{Path: c.path}
 	wanted := map[string]bool{}
@@ -195,7 +194,7 @@ func (c *Component) Check(manifest []Weight) error {
 		}
 	}
 	for _, name := range c.Names() {
-		if !wanted[name] && !strings.HasSuffix(name, positionIDs) {
+		if !wanted[name] {
 			info, _ := c.Info(name)
 			e.Unexpected = append(e.Unexpected, fmt.Sprintf("%s %v", name, info.Shape))
 		}

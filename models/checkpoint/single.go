@@ -176,6 +176,9 @@ func (c *Component) fromLDM(l *ldmFile, name string) error {
 
 // add notes a weight's place.
 func (c *Component) add(name string, s source) error {
+	if strings.HasSuffix(name, positionIDs) {
+		return nil
+	}
 	if _, twice := c.sources[name]; twice {
 		return fmt.Errorf("%s: weight %q is there twice", s.file.Path(), name)
 	}

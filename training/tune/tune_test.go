@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
@@ -301,60 +300,6 @@ func TestOpenRefuses(t *testing.T) {
 	for dir, want := range map[string]string{"tiny-sdxl_a": "SDXL", "tiny-lcm_a": "distilled", "tiny-inpaint": "inpainting"} {
 		if b, err := Open(engine, filepath.Join(tinySD, "..", dir)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, %v", dir, b, err)
-		}
-	}
-}
-
-// What is learned of the text encoder comes back from the files of other programs as it was.
-func TestExportOfTheTextEncoder(t *testing.T) {
-	b := openBase(t, newEngine(t), tinySD)
-	c := tune(t, b, readPhotos(t, b, 1), config("lora"+withText)).Concept
-	base, err := exchange.OpenBase(tinySD)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer base.Close()
-	for _, format := range []exchange.Format{exchange.Kohya, exchange.Diffusers} {
-		a, err := exchange.FromConcept(c, nil, nil, base)
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(t.TempDir(), "lora.safetensors")
-		if err := a.Write(path, format, base); err != nil {
-			t.Fatal(err)
-		}
-		back, err := exchange.Read(path, base)
-		if err != nil || back.Format != format || len(back.LoRA[checkpoint.TextEncoder]) == 0 || !reflect.DeepEqual(back.LoRA, c.LoRA) {
-			t.Errorf("%s: %d layers of the text encoder came back as %d of %q: %v", format, len(c.LoRA[checkpoint.TextEncoder]), len(back.LoRA[checkpoint.TextEncoder]), back.Format, err)
-		}
-	}
-}
-
-// What dreambooth learns of the text encoder's layers is what its concept holds, at full rank; the words stay.
-func TestDreamBoothOfTheTextEncoder(t *testing.T) {
-	b := openBase(t, newEngine(t), tinySD)
-	cfg := config("dreambooth" + withText)
-	cfg.Rank = 128
-	result := tune(t, b, readPhotos(t, b, 1), cfg)
-	weights, err := result.task.weightsWith(result.numbers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := result.task.learner.weights
-	if _, words := first["text_encoder/"+tokenTable]; words || len(weights[checkpoint.TextEncoder]) == 0 {
-		t.Fatalf("%d weights of the text encoder, the words among them: %v", len(weights[checkpoint.TextEncoder]), words)
-	}
-	layers := result.Concept.LoRA[checkpoint.TextEncoder]
-	if len(layers) < 6 {
-		t.Fatalf("the concept holds %d layers", len(layers))
-	}
-	for path, d := range layers {
-		change := slices.Clone(weights[checkpoint.TextEncoder][path+".weight"])
-		for i := range change {
-			change[i] -= first["text_encoder/"+path+".weight"].F32[i]
-		}
-		if moved := distance(change, make([]float32, len(change))); moved == 0 || distance(whole(d), change) > 1e-3*moved {
-			t.Errorf("%s: the concept's change is %g from the learned one of %g", path, distance(whole(d), change), moved)
 		}
 	}
 }

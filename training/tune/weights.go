@@ -38,8 +38,8 @@ var customDiffusion = Method{
 	},
 }
 
-// dreamBooth learns all weights of the UNet (Ruiz et al. 2023), and of the text encoder, where it is asked for, all but the words. The subject is a rare word before its class noun: two vectors, the first
-// of a random direction, the second the noun itself; neither is learned.
+// dreamBooth learns all weights of the UNet (Ruiz et al. 2023), and of the text encoder, where it is asked to, all but the words. The subject
+// is a rare word before its class noun: two vectors, the first of a random direction, the second the noun itself; neither is learned.
 var dreamBooth = Method{
 	Method: protocol.DreamBooth,
 	start: func(_ context.Context, b *Base, cfg Config, _ []Photo) (*learner, error) {
