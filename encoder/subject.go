@@ -14,7 +14,8 @@ import (
 func Reach(concepts ...*concept.Concept) pipeline.Reach {
 	var all pipeline.Reach
 	for _, c := range concepts {
-		own := pipeline.Reach{Offsets: map[string][]op.Target{}, LayeredText: c.WordEmbeddings.Layers > 1}
+		own := pipeline.Reach{Offsets: map[string][]op.Target{}, LayeredText: c.WordEmbeddings.Layers > 1,
+			Edits: len(c.Edit.Probe) > 0}
 		for component, deltas := range c.LoRA {
 			own.Offsets[component] = exchange.Targets(deltas)
 		}
@@ -49,13 +50,16 @@ func Subject(c *concept.Concept, scale float64, base *pipeline.Model, e *Encoder
 		}
 		s.TextOffsets[component] = pipeline.Packed{Layout: layout, Values: packed}
 	}
+	var err error
+	if s.Edit, err = packEdit(c, base); err != nil {
+		return s, err
+	}
 	if len(c.Offsets)+len(c.Coefficients) == 0 {
 		return s, nil
 	}
 	if e == nil {
 		return s, &OtherBaseError{c.Word, base.Fingerprint, c.Layout}
 	}
-	var err error
 	s.Layout = e.Layout()
 	s.Offsets, err = e.Expand(c)
 	return s, err
@@ -76,4 +80,22 @@ func checkWords(c *concept.Concept, base *pipeline.Model) error {
 		return nil
 	}
 	return &concept.InvalidError{Field: "embeddings", Reason: fmt.Sprintf("of <%s> %s", c.Word, reason)}
+}
+
+// packEdit is a concept's edit in the order of the base model's layers; nil where it has none.
+func packEdit(c *concept.Concept, base *pipeline.Model) (*pipeline.Edit, error) {
+	if len(c.Edit.Probe) == 0 {
+		return nil, nil
+	}
+	edit := &pipeline.Edit{Probe: c.Edit.Probe}
+	targets := base.UNet.EditTargets()
+	for _, t := range targets {
+		rows := c.Edit.Layers[t.Path]
+		if len(rows.Input) != t.Out || len(c.Edit.Layers) != len(targets) || len(c.Edit.Probe) != t.In {
+			return nil, &concept.InvalidError{Field: "edit", Reason: fmt.Sprintf("of <%s> is of %d layers for text of width %d, %d numbers at %s; this model has %d layers, width %d and %d numbers: tune the concept on this model",
+				c.Word, len(c.Edit.Layers), len(c.Edit.Probe), len(rows.Input), t.Path, len(targets), t.In, t.Out)}
+		}
+		edit.Input, edit.Output = append(edit.Input, rows.Input...), append(edit.Output, rows.Output...)
+	}
+	return edit, nil
 }

@@ -34,6 +34,8 @@ type generateCommand struct {
 	Steps          int      `help:"Denoising steps; 0: the model's default." default:"0"`
 	GuidanceScale  float64  `help:"How closely the prompt is followed; 0: the model's default." default:"0"`
 	Rescale        float64  `name:"guidance-rescale" help:"How much of guidance's effect on the contrast is taken back, 0 to 1." default:"0"`
+	GateBias       float64  `help:"Of perfusion's concepts: how like the concept a word has to be for its gate to open, 0.01 to 1." default:"0.7"`
+	GateWidth      float64  `name:"gate-temperature" help:"Of perfusion's concepts: how gradually the gate opens, 0.01 to 1." default:"0.15"`
 	Start          float64  `name:"guidance-start" help:"The part of the steps, 0 to 1, before which there is no guidance; a step without costs half." default:"0"`
 	End            float64  `name:"guidance-end" help:"The part of the steps, 0 to 1, after which there is no guidance." default:"1"`
 	CacheInterval  int      `help:"Run the whole UNet at every so manieth step and its outermost layers between them (DeepCache); 1: at every step, which is exact." default:"1"`
@@ -143,7 +145,7 @@ func (c *generateCommand) request() (pipeline.Request, error) {
 	r := pipeline.Request{
 		NegativePrompt: c.NegativePrompt, Steps: c.Steps, GuidanceScale: c.GuidanceScale, GuidanceRescale: c.Rescale,
 		GuidanceStart: c.Start, GuidanceEnd: c.End, CacheInterval: c.CacheInterval, ClipSkip: c.ClipSkip, Scheduler: c.Scheduler,
-		Seed: rand.Uint64N(1 << 32),
+		GateBias: c.GateBias, GateTemperature: c.GateWidth, Seed: rand.Uint64N(1 << 32),
 	}
 	if c.Seed != nil {
 		r.Seed = *c.Seed

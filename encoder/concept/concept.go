@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// Concept is one subject. A zero WordEmbeddings or ImageTokens, nil Coefficients, Offsets or Preview means the method has none.
+// Concept is one subject. A zero WordEmbeddings, ImageTokens or Edit, nil Coefficients, Offsets or Preview means the method has none.
 type Concept struct {
 	ID        string    // the store's key: letters, digits, _ and -; empty before it is stored
 	Name      string    // a label for people
@@ -33,6 +33,7 @@ type Concept struct {
 	Coefficients   []float32 // over the encoder's learned basis
 	Offsets        []float32 // in the packed layout: a tuned vector, or several end to end that are summed
 	LoRA           LoRA
+	Edit           Edit
 	ImageTokens    Tokens
 	Preview        []byte // a thumbnail, JPEG or PNG
 }
@@ -145,8 +146,8 @@ func (c *Concept) validateNotes() error {
 }
 
 func (c *Concept) validateNumbers() error {
-	if len(c.WordEmbeddings.Data)+len(c.Coefficients)+len(c.Offsets)+len(c.LoRA)+len(c.ImageTokens.Data) == 0 {
-		return &InvalidError{"content", "is missing: it has no embeddings, coefficients, offsets, LoRA or image tokens"}
+	if len(c.WordEmbeddings.Data)+len(c.Coefficients)+len(c.Offsets)+len(c.LoRA)+len(c.ImageTokens.Data)+len(c.Edit.Probe) == 0 {
+		return &InvalidError{"content", "is missing: it has no embeddings, coefficients, offsets, LoRA, image tokens or edit"}
 	}
 	e := c.WordEmbeddings
 	empty := e.Layers == 0 && e.Vectors == 0 && e.Width == 0 && len(e.Data) == 0
@@ -175,6 +176,9 @@ func (c *Concept) validateNumbers() error {
 		if err := validNumbers(f.name, f.data); err != nil {
 			return err
 		}
+	}
+	if err := c.Edit.validate(); err != nil {
+		return err
 	}
 	return c.LoRA.validate()
 }

@@ -101,6 +101,7 @@ func (c *Concept) encode() (map[string]safetensors.Tensor, map[string]string, er
 		tensors[tensorOffsets] = safetensors.F32(c.Offsets, len(c.Offsets))
 	}
 	c.LoRA.encode(tensors)
+	c.Edit.encode(tensors)
 	if t := c.ImageTokens; len(t.Data) > 0 {
 		tensors[tensorImageTokens] = safetensors.F32(t.Data, t.Count, t.Width)
 	}
@@ -231,6 +232,9 @@ func decode(tensors map[string]safetensors.Tensor, meta map[string]string) (*Con
 		default:
 			others[name] = t
 		}
+	}
+	if c.Edit, err = decodeEdit(others); err != nil {
+		return nil, err
 	}
 	if c.LoRA, err = decodeLoRA(others); err != nil {
 		return nil, err

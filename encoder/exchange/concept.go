@@ -37,6 +37,9 @@ func FromConcept(c *concept.Concept, layout *op.Layout, offsets []float32, base 
 	if len(c.ImageTokens.Data) > 0 {
 		return nil, unfit("<%s> was made by an IP-Adapter: no exchange format holds its image tokens", c.Word)
 	}
+	if len(c.Edit.Probe) > 0 {
+		return nil, unfit("<%s> changes layers where a gate says so (Perfusion): no exchange format holds gates", c.Word)
+	}
 	a := &Adapter{Word: c.Word, Class: c.Class, LoRA: c.LoRA}
 	if len(offsets) > 0 {
 		unet, err := Unpack(layout, offsets)

@@ -8,7 +8,7 @@ import (
 )
 
 // Linear is x·weightᵀ + bias over the last axis, [out, in]. Where the scope has a low-rank change of this
-// module, it is added: y += (x · down) · up.
+// module, it is added: y += (x · down) · up; and so is what the scope's edits give.
 func Linear(s op.Scope, x op.Tensor, in, out int, bias bool) op.Tensor {
 	var b op.Tensor
 	if bias {
@@ -17,6 +17,9 @@ func Linear(s op.Scope, x op.Tensor, in, out int, bias bool) op.Tensor {
 	y := x.Linear(s.Weight("weight", out, in), b)
 	if down, up, ok := s.Delta(in, out); ok {
 		y = y.Add(x.MatMul(down).MatMul(up))
+	}
+	if change, ok := s.Edit(x, out); ok {
+		y = y.Add(change)
 	}
 	return y
 }

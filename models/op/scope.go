@@ -51,6 +51,7 @@ type Scope struct {
 	path      string
 	deltas    Deltas
 	weights   Weights
+	edits     Edits
 }
 
 // Component enters a network of its own inside a larger model: its weights are named "component/path", its paths start anew.

@@ -32,6 +32,7 @@ func (m *Model) condition(run map[string]op.Array, batch []*sample) {
 	}
 	run["encoder_hidden_states"] = op.Floats(states, m.UNet.TextDims(rows, batch[0].length)...)
 	m.look(run, batch)
+	m.edit(run, batch, rows)
 	if pooled > 0 {
 		run["text_embeds"] = op.Floats(embeds, rows, pooled)
 		run["time_ids"] = op.Floats(sizes, rows, unet.TimeIDs)

@@ -38,7 +38,11 @@ func Picture(peak Peak, denoiser unet.Config, decoder vae.Config, h, w int) (int
 }
 
 func unetRun(cfg unet.Config, rows, h, w int) map[string][]int {
-	return map[string][]int{"sample": {rows, cfg.InChannels, h, w}, "timestep": {rows}, "encoder_hidden_states": cfg.TextDims(rows, textTokens)}
+	run := map[string][]int{"sample": {rows, cfg.InChannels, h, w}, "timestep": {rows}, "encoder_hidden_states": cfg.TextDims(rows, textTokens)}
+	if cfg.Edited {
+		run["gates"], run["edits"] = cfg.GateDims(rows, textTokens, 2), []int{rows, 2, cfg.EditSize()}
+	}
+	return run
 }
 
 func decoderRun(cfg vae.Config, h, w int) map[string][]int {

@@ -94,7 +94,7 @@ func Open(dir string, b Backend) (*Model, error) {
 	if m.Layout, err = b.layout(unet.New(m.UNet, nil)); err != nil {
 		return nil, fmt.Errorf("offsets of %s: %w", filepath.Join(dir, checkpoint.UNet), err)
 	}
-	m.UNet.LayeredText = b.Reach.LayeredText
+	m.UNet.LayeredText, m.UNet.Edited = b.Reach.LayeredText, b.Reach.Edits
 	m.addNetworks(dir)
 	if err := m.checkWeights(dir); err != nil {
 		return nil, err

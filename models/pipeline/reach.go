@@ -13,11 +13,12 @@ import (
 type Reach struct {
 	Offsets     map[string][]op.Target // layers that offsets act on, by component
 	LayeredText bool                   // words differ between the UNet's cross-attentions
+	Edits       bool                   // keys and values of cross-attention take gated changes
 }
 
 // With is the reach of both.
 func (r Reach) With(other Reach) Reach {
-	all := Reach{Offsets: maps.Clone(r.Offsets), LayeredText: r.LayeredText || other.LayeredText}
+	all := Reach{Offsets: maps.Clone(r.Offsets), LayeredText: r.LayeredText || other.LayeredText, Edits: r.Edits || other.Edits}
 	for component, targets := range other.Offsets {
 		for _, t := range targets {
 			if slices.Contains(all.Offsets[component], t) {
@@ -46,13 +47,14 @@ func (r Request) Reach() Reach {
 			add(component, offsets.Layout)
 		}
 		all.LayeredText = all.LayeredText || s.WordLayers > 1
+		all.Edits = all.Edits || s.Edit != nil
 	}
 	return all
 }
 
 // Lacks is what of r the model was not opened with.
 func (m *Model) Lacks(r Reach) Reach {
-	missing := Reach{LayeredText: r.LayeredText && !m.UNet.LayeredText}
+	missing := Reach{LayeredText: r.LayeredText && !m.UNet.LayeredText, Edits: r.Edits && !m.UNet.Edited}
 	for component, targets := range r.Offsets {
 		own := m.TextLayouts[component]
 		if component == checkpoint.UNet {
@@ -71,7 +73,7 @@ func (m *Model) Lacks(r Reach) Reach {
 }
 
 // Empty tells whether it is nothing.
-func (r Reach) Empty() bool { return len(r.Offsets) == 0 && !r.LayeredText }
+func (r Reach) Empty() bool { return len(r.Offsets) == 0 && !r.LayeredText && !r.Edits }
 
 // textLayouts are the layouts of the text encoders' offsets, by component.
 func (r Reach) textLayouts() (map[string]*op.Layout, error) {

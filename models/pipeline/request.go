@@ -79,6 +79,7 @@ type Subject struct {
 	// Layout is that of Offsets; nil: the model's own, which otherwise must have all of its layers.
 	Layout      *op.Layout
 	TextOffsets map[string]Packed // offsets of the text encoders, by component
+	Edit        *Edit             // gated changes of cross-attention, or nil; Scale is their strength
 	ImageTokens []float32         // [n·ImagePrompts.Tokens, cross_attention_dim] of n pictures, 1 to 4, or nil; Scale is the adapter's scale
 	Everywhere  bool              // offsets act on the negative prompt too, as a published LoRA does; a concept acts on the prompt alone
 	Scale       float64           // strength: 1 as learned, 0 none
@@ -102,6 +103,9 @@ type Request struct {
 	Steps           int     // of denoising, up to 200
 	GuidanceScale   float64 // of classifier-free guidance (Ho and Salimans 2022); 1 and less: none, and half the work
 	GuidanceRescale float64 // how far guidance's effect on the contrast is taken back: 0 (not) to 1
+	// GateBias and GateTemperature are those of subjects' Edits: a likeness over the bias opens the gate, the more abruptly the smaller the
+	// temperature. Both are over 0 and up to 1; zeros are the constants of these names.
+	GateBias, GateTemperature float64
 	// GuidanceStart and GuidanceEnd are the part of the steps that guidance acts on, as fractions of all; zeros are 0 and 1. A step without costs half, and in
 	// the first ones guidance does harm (Kynkäänniemi et al. 2024, Applying Guidance in a Limited Interval).
 	GuidanceStart, GuidanceEnd float64
@@ -174,6 +178,8 @@ func (r *Request) complete(m *Model) error {
 	fill(&r.Height, d.Height)
 	fill(&r.NegativePrompt, d.NegativePrompt)
 	fill(&r.Scheduler, d.Scheduler)
+	fill(&r.GateBias, GateBias)
+	fill(&r.GateTemperature, GateTemperature)
 	multiple, most := m.Multiple(), maxEnlarged*max(m.Size())
 	if err := r.completeShortcuts(); err != nil {
 		return err
@@ -196,6 +202,10 @@ func (r *Request) complete(m *Model) error {
 		return invalid("scheduler", "%q: known are %s", r.Scheduler, strings.Join(scheduler.Names(), ", "))
 	case !(r.GuidanceRescale >= 0 && r.GuidanceRescale <= 1):
 		return invalid("guidance_rescale", "%g: must be from 0 to 1", r.GuidanceRescale)
+	case !(r.GateBias > 0 && r.GateBias <= 1):
+		return invalid("gate_bias", "%g: must be over 0 and at most 1", r.GateBias)
+	case !(r.GateTemperature > 0 && r.GateTemperature <= 1):
+		return invalid("gate_temperature", "%g: must be over 0 and at most 1", r.GateTemperature)
 	case r.ClipSkip < 0 || r.ClipSkip > m.maxClipSkip():
 		return invalid("clip_skip", "%d: must be from 0 to %d", r.ClipSkip, m.maxClipSkip())
 	case r.PreviewEvery < 0:
@@ -223,7 +233,7 @@ func (s *Subject) complete(m *Model) error {
 	switch n := len(s.WordEmbeddings); {
 	case !(math.Abs(s.Scale) <= maxScale):
 		return invalid("subjects", "<%s>: scale %g: must be from -%d to %d", s.Word, s.Scale, maxScale, maxScale)
-	case n == 0 && len(s.Offsets) == 0 && len(s.TextOffsets) == 0 && len(s.ImageTokens) == 0:
+	case n == 0 && len(s.Offsets) == 0 && len(s.TextOffsets) == 0 && len(s.ImageTokens) == 0 && s.Edit == nil:
 		return invalid("subjects", "<%s>: has neither word embeddings nor offsets nor image tokens", s.Word)
 	case s.WordLayers > 1 && s.WordLayers != m.UNet.TextLayers():
 		return invalid("subjects", "<%s>: words for %d cross-attentions, this model has %d: it was made for another model", s.Word, s.WordLayers, m.UNet.TextLayers())
@@ -237,6 +247,9 @@ func (s *Subject) complete(m *Model) error {
 		return invalid("subjects", "<%s>: holds values that are not numbers", s.Word)
 	}
 	if err := s.checkImages(m); err != nil {
+		return invalid("subjects", "<%s>: %v", s.Word, err)
+	}
+	if err := s.Edit.check(m); err != nil {
 		return invalid("subjects", "<%s>: %v", s.Word, err)
 	}
 	unet, err := pack(m.Layout, Packed{s.Layout, s.Offsets})

@@ -18,6 +18,7 @@ type sample struct {
 	offsets   [][]float32 // of all subjects, scaled; the prompt's row gets them
 	shared    int         // how many of them, the first, every row gets
 	images    []imagePrompt
+	edits     []gated // of the prompt's row
 	guidance  float64
 	rescale   float64 // of guidance
 	scheduler scheduler.Scheduler
@@ -63,6 +64,8 @@ func (m *Model) newSample(ctx context.Context, r Request, t texts, o *original) 
 	s.shared = len(s.offsets)
 	s.offsets = append(s.offsets, offsetsOf(m.Layout, r.elsewhere(), unetOffsets)...)
 	s.images = imagesOf(r.Subjects)
+	prompt := t.states[len(t.states)-1]
+	s.edits = r.gate(prompt[:len(prompt)-m.UNet.PooledWidth()])
 	generator := rng.NewCPU(r.Seed)
 	if err := m.start(s, r, o, generator.Normal); err != nil {
 		return nil, err

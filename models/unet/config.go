@@ -48,6 +48,9 @@ type Config struct {
 
 	// LayeredText is whether every cross-attention reads text states of its own (P+, Voynov et al. 2023); no config.json says so.
 	LayeredText bool `json:"-"`
+
+	// Edited is whether keys and values of cross-attention take gated edits (Perfusion, Tewel et al. 2023); no config.json says so.
+	Edited bool `json:"-"`
 }
 
 // textTime is the one addition_embed_type there is.

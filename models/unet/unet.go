@@ -19,7 +19,7 @@ type Inputs struct {
 }
 
 // New is the model sample, timestep, encoder_hidden_states → noise_pred. It also reads text_embeds and time_ids, or timestep_cond, where
-// the configuration has them, image_tokens and image_scale if it has image prompts, and with a layout offsets [B, K, layout.Size()].
+// the configuration has them, image_tokens and image_scale if it has image prompts, gates and edits if it is edited, and with a layout offsets [B, K, layout.Size()].
 func New(cfg Config, layout *op.Layout) op.Model {
 	return model(cfg, layout, func(s op.Scope, in Inputs) map[string]op.Tensor {
 		return map[string]op.Tensor{"noise_pred": Forward(s, cfg, in)}
@@ -47,6 +47,9 @@ func model(cfg Config, layout *op.Layout, forward func(op.Scope, Inputs) map[str
 			if cfg.AdapterRank > 0 {
 				in.AdapterScale = s.Input("adapter_scale", op.Float32, -1)
 			}
+		}
+		if cfg.Edited {
+			s = withEdits(s, cfg)
 		}
 		if layout != nil {
 			s = s.WithOffsets(layout, s.Input("offsets", op.Float32, -1, -1, layout.Size()))

@@ -57,6 +57,9 @@ func (s *Server) body(c *concept.Concept) (conceptBody, error) {
 // formats are those that hold something of a concept.
 func formats(c *concept.Concept) []string {
 	list := []string{}
+	if len(c.Edit.Probe) > 0 {
+		return list
+	}
 	if len(c.LoRA)+len(c.Coefficients)+len(c.Offsets) > 0 {
 		list = append(list, string(exchange.Kohya), string(exchange.Diffusers))
 	}

@@ -32,7 +32,7 @@ type editBody struct {
 }
 
 // notText are the fields of an edit's form that are numbers and truths.
-var notText = []string{"n", "seed", "steps", "guidance_scale", "guidance_rescale", "guidance_start", "guidance_end", "cache_interval", "concept_strength", "strength", "stream", "partial_images"}
+var notText = []string{"n", "seed", "steps", "guidance_scale", "guidance_rescale", "gate_bias", "gate_temperature", "guidance_start", "guidance_end", "cache_interval", "concept_strength", "strength", "stream", "partial_images"}
 
 // edition is the form of POST /v1/images/edits as it is read.
 type edition struct {

@@ -26,6 +26,7 @@ const (
 	maxGuidance    = 30
 	maxStrength    = concept.MaxScale
 	minGuidanceEnd = 0.01
+	minGate        = 0.01
 	maxSeed        = 1<<53 - 1 // what every JSON reader keeps exactly
 	maxSide        = 2048      // pixels; the model may allow less
 )
@@ -48,6 +49,8 @@ type generationBody struct {
 	GuidanceScale  *float64 `json:"guidance_scale"`
 	Scheduler      *string  `json:"scheduler"`
 	Rescale        *float64 `json:"guidance_rescale"`
+	GateBias       *float64 `json:"gate_bias"`
+	GateWidth      *float64 `json:"gate_temperature"`
 	Start          *float64 `json:"guidance_start"`
 	End            *float64 `json:"guidance_end"`
 	CacheInterval  *int     `json:"cache_interval"`
@@ -116,7 +119,7 @@ func (s *Server) checkDrawing(ctx context.Context, b generationBody) (*drawing, 
 			NegativePrompt: or(b.NegativePrompt, ""), Seed: or(b.Seed, rand.Uint64N(1<<32)), Steps: or(b.Steps, s.Model.Steps),
 			GuidanceScale: or(b.GuidanceScale, s.Model.GuidanceScale), Scheduler: or(b.Scheduler, s.Model.Scheduler),
 			GuidanceRescale: or(b.Rescale, 0), GuidanceStart: or(b.Start, 0), GuidanceEnd: or(b.End, 1), CacheInterval: or(b.CacheInterval, 1),
-			Owner: or(b.User, ""),
+			GateBias: or(b.GateBias, pipeline.GateBias), GateTemperature: or(b.GateWidth, pipeline.GateTemperature), Owner: or(b.User, ""),
 		},
 	}
 	if d.request.GuidanceScale == 0 {
@@ -128,6 +131,7 @@ func (s *Server) checkDrawing(ctx context.Context, b generationBody) (*drawing, 
 		between("steps", d.request.Steps, 1, maxSteps), between("guidance_scale", d.request.GuidanceScale, 0, maxGuidance),
 		between("guidance_rescale", d.request.GuidanceRescale, 0, 1), between("guidance_start", d.request.GuidanceStart, 0, 1),
 		between("guidance_end", d.request.GuidanceEnd, minGuidanceEnd, 1), between("cache_interval", d.request.CacheInterval, 1, maxSteps),
+		between("gate_bias", d.request.GateBias, minGate, 1), between("gate_temperature", d.request.GateTemperature, minGate, 1),
 		between("concept_strength", strength, 0, maxStrength), between("seed", d.request.Seed, 0, maxSeed),
 		oneOf("response_format", or(b.ResponseFormat, "b64_json"), "b64_json", "url"),
 		oneOf("output_format", or(b.OutputFormat, "png"), "png"),

@@ -32,6 +32,7 @@ func TestShortcuts(t *testing.T) {
 	}
 	for field, values := range map[string][]string{
 		"guidance_rescale": {"1.1", "-0.1", `"much"`}, "guidance_start": {"-0.1", "1.1"}, "guidance_end": {"0", "2"}, "cache_interval": {"0", "101", "1.5"},
+		"gate_bias": {"0", "1.5"}, "gate_temperature": {"0", "2"},
 	} {
 		for _, value := range values {
 			w.want(w.json("POST", "/v1/images/generations", fmt.Sprintf(`{"prompt":"x","%s":%s}`, field, value)), 400, field)
