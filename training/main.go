@@ -15,12 +15,13 @@ import (
 )
 
 var commands struct {
-	Portraits portraitsCommand `cmd:"" help:"Draw a sheet of the training pictures: a row for each identity, a column for each context."`
-	Base      baseCommand      `cmd:"" help:"Train a small base model from nothing: VAE, then text encoder and UNet."`
-	Encoder   encoderCommand   `cmd:"" help:"Train the encoder on a frozen base model."`
-	Tune      tuneCommand      `cmd:"" help:"Learn one person or thing from a few photos, as a concept file that the server draws with."`
-	Worker    workerCommand    `cmd:"" help:"Tune concepts for a server, which starts it."`
-	Evaluate  evaluateCommand  `cmd:"" help:"Measure identity, editability, time and size of a model's methods on test persons."`
+	Portraits  portraitsCommand  `cmd:"" help:"Draw a sheet of the training pictures: a row for each identity, a column for each context."`
+	Base       baseCommand       `cmd:"" help:"Train a small base model from nothing: VAE, then text encoder and UNet."`
+	Encoder    encoderCommand    `cmd:"" help:"Train the encoder on a frozen base model."`
+	Tune       tuneCommand       `cmd:"" help:"Learn one person or thing from a few photos, as a concept file that the server draws with."`
+	Covariance covarianceCommand `cmd:"" help:"Measure how a model's text states vary, which the method perfusion needs."`
+	Worker     workerCommand     `cmd:"" help:"Tune concepts for a server, which starts it."`
+	Evaluate   evaluateCommand   `cmd:"" help:"Measure identity, editability, time and size of a model's methods on test persons."`
 }
 
 func main() {

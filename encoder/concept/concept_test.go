@@ -25,6 +25,7 @@ func full() *Concept {
 		Preview:        append([]byte("\xff\xd8\xff"), make([]byte, 5000)...), Coefficients: make([]float32, 4000),
 		Offsets:     []float32{math.MaxFloat32, -0.1, 1e-40, float32(math.Copysign(0, -1))},
 		ImageTokens: Tokens{Count: 4, Width: 2, Data: []float32{1, 2, 3, 4, 5, 6, 7, -8}},
+		Edit:        Edit{Probe: []float32{1, -2}, Layers: map[string]Rows{"a.to_v": {Input: []float32{1, 2, 3}, Output: []float32{4, 5, 6}}}},
 		LoRA: LoRA{
 			"unet":         {"down_blocks.0.to_q": {In: 2, Out: 1, Rank: 2, Down: []float32{1, 2, 3, 4}, Up: []float32{5, 6}}},
 			"text_encoder": {"a.b": {In: 1, Out: 1, Rank: 1, Down: []float32{0.5}, Up: []float32{-2}}},
@@ -92,8 +93,9 @@ func TestValidate(t *testing.T) {
 		"offsets":      func(c *Concept) { c.Offsets[0] = nan },
 		"lora":         func(c *Concept) { c.LoRA["text_encoder"]["a.b"].Up[0] = nan },
 		"image tokens": func(c *Concept) { c.ImageTokens.Data[7] = nan },
+		"edit":         func(c *Concept) { c.Edit.Layers["a.to_v"].Output[1] = nan },
 		"content": func(c *Concept) {
-			c.WordEmbeddings, c.Coefficients, c.Offsets, c.LoRA, c.ImageTokens = Embeddings{}, nil, nil, nil, Tokens{}
+			c.WordEmbeddings, c.Coefficients, c.Offsets, c.LoRA, c.ImageTokens, c.Edit = Embeddings{}, nil, nil, nil, Tokens{}, Edit{}
 		},
 	} {
 		c := full()

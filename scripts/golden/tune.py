@@ -30,6 +30,7 @@ CASES = {
     "lora-text-encoder": dict(cls="face", init="face", vectors=0, rank=2, alpha=2.0, lr=5e-3, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", text=True),
     "textual-inversion": dict(cls="face", init="cat", vectors=2, rank=0, alpha=0.0, lr=0.0, word_lr=2e-2, decay=0.0, pull=0.0, batch=3, accumulate=1, prediction="epsilon"),
     "extended": dict(cls="face", init="cat", vectors=2, rank=0, alpha=0.0, lr=0.0, word_lr=1e-2, decay=0.0, pull=0.0, batch=2, accumulate=1, prediction="epsilon", layers=4),
+    "perfusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=3e-2, word_lr=6e-3, decay=0.0, pull=0.0, batch=2, accumulate=2, prediction="epsilon", edit=True),
     "quick": dict(cls="cat", init="cat", vectors=2, rank=6, alpha=6.0, lr=2e-3, word_lr=2e-3, decay=0.0, pull=10.0, batch=2, accumulate=2, prediction="v_prediction"),
     "custom-diffusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=1e-3, word_lr=1e-2, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[".attn2.to_k.weight", ".attn2.to_v.weight"], prior=2),
     "dreambooth": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=2e-4, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[""], prior=2),
@@ -135,6 +136,39 @@ class PerLayer:
         return lambda x, encoder_hidden_states=None, **rest: forward(x, encoder_hidden_states=self.states[i], **rest)
 
 
+class Perfusion:
+    """Gated rank-one edits of cross-attention's keys and values, with the keys locked to the class noun (Tewel et al. 2023, equations 4 to 8)."""
+
+    BIAS, TEMPERATURE, KEPT = 0.75, 0.1, 0.99
+
+    def __init__(self, unet, width, own, noun, generator):
+        a = torch.randn(3 * width, width, generator=generator)
+        self.inverse = torch.linalg.inv(a.T @ a / len(a) + 0.1 * torch.eye(width))
+        self.input, self.seen = own, []
+        self.learned, self.locked = {}, {}
+        for name, module in unet.named_modules():
+            if name.endswith((".attn2.to_k", ".attn2.to_v")):
+                output = torch.nn.Parameter(module.weight.detach() @ noun, requires_grad=name.endswith("to_v"))
+                (self.learned if output.requires_grad else self.locked)[f"{'edits' if output.requires_grad else 'locks'}/{name}.output"] = output
+                module.forward = self.wrap(module.weight, output)
+
+    @property
+    def probe(self):
+        row = self.inverse @ self.input
+        return row / (row @ self.input)
+
+    def wrap(self, weight, output):
+        def forward(x):
+            likeness = (x @ self.probe)[..., None]
+            return (x - likeness * self.input) @ weight.T + torch.sigmoid((likeness - self.BIAS) / self.TEMPERATURE) * output
+
+        return forward
+
+    def follow(self):
+        self.input = self.KEPT * self.input + (1 - self.KEPT) * torch.cat(self.seen).mean(0)
+        self.seen = []
+
+
 def ours(name, value):
     return (value.T if name.endswith(".up") else value).detach().clone().contiguous()
 
@@ -169,13 +203,19 @@ def run(name, case):
     weights |= spectra(case, unet)
     if case.get("text") and case.get("weights"):  # all but the words
         weights |= {"text_encoder/" + filed(k): p.requires_grad_() for k, p in text.named_parameters() if "token_embedding" not in k}
+    perfusion = None
+    if case.get("edit"):
+        at_word = slots[:, 0].argmax().item()
+        state = lambda tokens: text(tokens).last_hidden_state[0, at_word].detach()
+        perfusion = Perfusion(unet, word.rows.shape[1], state(ids[0]), state(klass), g)
+        halves |= perfusion.learned
     numbers = halves | weights
     if case["word_lr"]:
         numbers["words/vectors"] = word.rows
     start = {k: p.detach().clone() for k, p in numbers.items()}
     total = sum(p.numel() for p in numbers.values())
-    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "text_layers", "shifts", "unet", "text_encoder")]
-    rates = [case["word_lr"], case["lr"], case["lr"], case["lr"], case["lr"] * (1e-3 if case.get("spectra") else 1), case["lr"]]
+    groups = [[p for k, p in numbers.items() if k.startswith(part)] for part in ("words", "layers", "text_layers", "shifts", "edits", "unet", "text_encoder")]
+    rates = [case["word_lr"], case["lr"], case["lr"], case["lr"], case["lr"], case["lr"] * (1e-3 if case.get("spectra") else 1), case["lr"]]
 
     def adam(ps):  # words, biases and norms do not decay
         decays = lambda p: p.dim() > 1 and p is not word.rows
@@ -198,6 +238,8 @@ def run(name, case):
         if layered:
             layered.states = states
         states = states[0]
+        if perfusion:
+            perfusion.seen.append(states[:, at_word].detach())
         miss = (unet(noisy, t, states).sample - target).square() * masks[pick][:, None]
         loss = (miss.mean((1, 2, 3)) * weight).mean()
         if prior:  # as in train_dreambooth.py: the loss of the class's pictures is added
@@ -220,9 +262,15 @@ def run(name, case):
     for key, p in start.items():
         if key not in weights and key != "words/vectors":
             out["start:" + key] = ours(key, p)
+    if perfusion:
+        out["inverse"] = perfusion.inverse
+        out |= {"start:" + key: p.detach().clone() for key, p in perfusion.locked.items()}
+        out["start:locks/input"], out["start:locks/probe"] = perfusion.input, perfusion.probe
     kept = [key for key in numbers if key not in weights or any(k in key for k in KEPT) and "k_proj.bias" not in key]  # that has no gradient but rounding
     for step in range(STEPS):
         unet.zero_grad(), text.zero_grad(), setattr(word.rows, "grad", None)
+        for p in numbers.values():
+            p.grad = None
         value = 0.0
         for k in range(case["accumulate"]):
             loss = loss_of(step, k)
@@ -240,8 +288,12 @@ def run(name, case):
                 optimizer.step()
         if name in ("textual-inversion", "extended"):
             word.shorten()
+        if perfusion:
+            perfusion.follow()
     for key in kept:
         out["end:" + key] = ours(key, vectors(numbers[key]) if key == "words/vectors" else numbers[key])
+    if perfusion:
+        out["end:locks/input"], out["end:locks/probe"] = perfusion.input, perfusion.probe
     out["loss"] = torch.tensor(losses, dtype=torch.float64)
     print(name, [round(v, 4) for v in losses], "longest", round(word.longest, 3), word.rows.norm(dim=1).tolist())
     DATA.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,9 @@ var (
 	Extended = Method{Name: "extended", Title: "Extended textual inversion",
 		Help:  "learns a word for each cross-attention of the UNet (P+), all of which start as the init noun",
 		Steps: 500, LearningRate: 5e-3, Batch: 8, Vectors: 1}
+	Perfusion = Method{Name: "perfusion", Title: "Perfusion",
+		Help:  "learns a word and what cross-attention's values make of it, behind a gate, with the keys of the class noun; needs training covariance",
+		Steps: 400, LearningRate: 0.03, Batch: 8, Vectors: 1}
 	CustomDiffusion = Method{Name: "custom-diffusion", Title: "Custom Diffusion",
 		Help:  "learns a word and all keys and values of cross-attention, beside pictures of the class; kept as changes of the rank",
 		Steps: 250, LearningRate: 1e-5, Batch: 2, Rank: 16, Vectors: 1, MovesWeights: true}
@@ -43,7 +46,7 @@ var (
 )
 
 // Methods are all there are, in the order in which they are shown.
-var Methods = []Method{Quick, LoRA, TextualInversion, Extended, CustomDiffusion, DreamBooth, SVDiff}
+var Methods = []Method{Quick, LoRA, TextualInversion, Extended, Perfusion, CustomDiffusion, DreamBooth, SVDiff}
 
 // Names lists methods' names.
 func Names(methods []Method) []string {

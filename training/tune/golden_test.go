@@ -39,6 +39,7 @@ type golden struct {
 	Prior      int     `json:"prior"`  // pictures of the class
 	Layers     int     `json:"layers"` // of the word, or 0
 	Text       bool    `json:"text"`   // the text encoder is changed too
+	Edit       bool    `json:"edit"`   // of cross-attention
 }
 
 func openGolden(t *testing.T, name string) *golden {
@@ -100,6 +101,15 @@ func (g *golden) run(t *testing.T, b *Base, method string) *run {
 			}
 			_, path, _ = strings.Cut(path, "/")
 			l.layers[component][path] = concept.Delta{In: down.Dims[1], Out: up.Dims[1], Rank: up.Dims[0], Down: down.F32, Up: up.F32}
+		}
+	}
+	if g.Edit {
+		l.edit = &edit{input: start[inputName].F32, outputs: map[string][]float32{}}
+		for _, v := range g.array(t, "inverse").F32 {
+			l.edit.inverse = append(l.edit.inverse, float64(v))
+		}
+		for _, target := range b.UNet.EditTargets() {
+			l.edit.outputs[target.Path] = start[outputName(target.Path)].F32
 		}
 	}
 	if m, err := b.find(method); err != nil {

@@ -23,6 +23,7 @@ type learner struct {
 	gain       float64              // what the layers' changes are multiplied with: alpha/rank
 	weights    map[string]op.Array  // of the networks, as unet/conv_in.weight; what is learned of them becomes changes of layers
 	spectra    map[string]*spectrum // other weights of the UNet, by their names there, whose singular values shift
+	edit       *edit                // gated changes of cross-attention, or nil
 	rank       int                  // of these changes
 	prior      int                  // pictures of the class to learn beside the photos
 	rate       float64              // learning rate of the layers and of the spectra's shifts
@@ -82,6 +83,9 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 		}
 	}
 	maps.Copy(all, l.weights)
+	if l.edit != nil {
+		maps.Copy(all, l.edit.numbers())
+	}
 	for name, s := range l.spectra {
 		_, _, k := s.sizes()
 		all[shiftsPart+"/"+name] = op.Floats(make([]float32, k), k)

@@ -22,7 +22,7 @@ type Method struct {
 }
 
 // Methods are all there are, in the protocol's order.
-var Methods = []Method{quick, lora, textualInversion, extended, customDiffusion, dreamBooth, svdiff}
+var Methods = []Method{quick, lora, textualInversion, extended, perfusion, customDiffusion, dreamBooth, svdiff}
 
 // find returns a method by its name, with what suits the model.
 func (b *Base) find(name string) (Method, error) {

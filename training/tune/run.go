@@ -79,6 +79,9 @@ type run struct {
 	first    float64 // held-out loss before the first step
 	last     float64 // as last measured
 	waited   int     // measurements since the best
+
+	seen      []float64 // [D], the sum of the word's text states in the step, where they are followed
+	seenCount float64
 }
 
 func newRun(t *task, patience int) (*run, error) {
@@ -86,7 +89,7 @@ func newRun(t *task, patience int) (*run, error) {
 	numbers := t.learner.numbers(t.base.Text.HiddenSize)
 	var err error
 	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate, textPart: t.learner.rate,
-		shiftsPart: t.learner.rate, checkpoint.UNet: t.learner.weightRate, checkpoint.TextEncoder: t.learner.weightRate} {
+		shiftsPart: t.learner.rate, editsPart: t.learner.rate, locksPart: 0, checkpoint.UNet: t.learner.weightRate, checkpoint.TextEncoder: t.learner.weightRate} {
 		own := maps.Clone(numbers)
 		maps.DeleteFunc(own, func(name string, _ op.Array) bool { return !strings.HasPrefix(name, part+"/") })
 		if len(own) == 0 {
@@ -269,6 +272,9 @@ func (r *run) learn(inputs map[string]op.Array) (loss float64, err error) {
 	if loss = float64(out["loss"].F32[0]); math.IsNaN(loss) || math.IsInf(loss, 0) {
 		return 0, &DivergedError{r.step + 1, loss * float64(r.cfg.Accumulate)}
 	}
+	if states, ok := out["states"]; ok {
+		r.see(states, inputs["slots"])
+	}
 	return loss, nil
 }
 
@@ -298,7 +304,7 @@ func (r *run) move() error {
 			}
 		}
 	}
-	return nil
+	return r.follow()
 }
 
 // heldOut is the number of noisy pictures that the best step is chosen by, leastGain the part by which the loss must fall to count, and

@@ -57,7 +57,7 @@ func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 		out, err := r.engine.Run(func(s op.Scope) map[string]op.Tensor {
 			u := s.Component(checkpoint.UNet)
 			if tuned {
-				u = r.unet(s)
+				u = r.unet(s, pictureGate)
 			}
 			return unet.New(r.unetConfig(), nil)(u)
 		}, inputs, weights...)

@@ -27,7 +27,7 @@ func TestServedPictures(t *testing.T) {
 	dir := withEncoder(t)
 	b := openBase(t, newEngine(t), dir)
 	photos := readPhotos(t, b, 1)
-	for _, method := range []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "custom-diffusion", "svdiff"} {
+	for _, method := range []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "perfusion", "custom-diffusion", "svdiff"} {
 		t.Run(method, func(t *testing.T) {
 			cfg := config(method)
 			m, err := b.find(cfg.Method)
@@ -36,6 +36,8 @@ func TestServedPictures(t *testing.T) {
 			}
 			cfg.LR = 0.05
 			switch m.Name {
+			case perfusion.Name:
+				cfg.LR = 1
 			case customDiffusion.Name:
 				cfg.Rank = 16 // of the whole layers: nothing is lost
 			case svdiff.Name:

@@ -131,13 +131,14 @@ func (t *task) examples(views []view) ([]example, error) {
 }
 
 // unet is the scope of the UNet with what is learned.
-func (t *task) unet(s op.Scope) op.Scope {
-	return s.Component(checkpoint.UNet).WithDeltas(t.learner.deltas(s, checkpoint.UNet)).WithWeights(t.learner.shifted(s))
+func (t *task) unet(s op.Scope, g gate) op.Scope {
+	u := s.Component(checkpoint.UNet).WithDeltas(t.learner.deltas(s, checkpoint.UNet)).WithWeights(t.learner.shifted(s))
+	return u.WithEdits(t.learner.edits(s, g))
 }
 
 // tuned is the UNet with what is learned, on text states as text gives them.
 func (t *task) tuned(s op.Scope, sample, timestep, states op.Tensor) op.Tensor {
-	return unet.Forward(t.unet(s), t.unetConfig(), unet.Inputs{Sample: sample, Timestep: timestep, EncoderHiddenStates: states})
+	return unet.Forward(t.unet(s, learningGate), t.unetConfig(), unet.Inputs{Sample: sample, Timestep: timestep, EncoderHiddenStates: states})
 }
 
 // text are the states of a batch's captions, with what is learned: [B, L, D], of a word of layers [B, layers, L, D].
@@ -159,7 +160,8 @@ func (t *task) text(s op.Scope) op.Tensor {
 	return states.Reshape(-1, t.layers(), length, cfg.HiddenSize)
 }
 
-// loss is the model of a batch's loss, of which there are accumulate in a step; diffusion is the part without the pull.
+// loss is the model of a batch's loss, of which there are accumulate in a step; diffusion is the part without the pull, states the text states
+// where an edit follows them.
 func (t *task) loss(accumulate int) op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
 		states := t.text(s)
@@ -168,7 +170,11 @@ func (t *task) loss(accumulate int) op.Model {
 		if t.learner.pull > 0 {
 			loss = noise.Add(t.learner.distance(s, t.base.Text.HiddenSize).Scale(t.learner.pull))
 		}
-		return map[string]op.Tensor{"loss": loss.Scale(1 / float64(accumulate)), "diffusion": noise}
+		outputs := map[string]op.Tensor{"loss": loss.Scale(1 / float64(accumulate)), "diffusion": noise}
+		if t.learner.edit != nil {
+			outputs["states"] = states
+		}
+		return outputs
 	}
 }
 

@@ -30,7 +30,17 @@ func withEncoder(t *testing.T) string {
 	cfg := encoder.Default(16)
 	cfg.ImageSize, cfg.PatchSize, cfg.BlockOutChannels, cfg.NormNumGroups, cfg.PlaceChannels = 32, 4, []int{8, 8}, 4, 4
 	cfg.HiddenSize, cfg.Rank, cfg.NumCoefficients = 16, 2, 3
-	return encodertest.Folder(t, tinySD, cfg)
+	return withCovariance(t, encodertest.Folder(t, tinySD, cfg))
+}
+
+// withCovariance adds the covariance of a model's text states.
+func withCovariance(t *testing.T, dir string) string {
+	t.Helper()
+	b := openBase(t, newEngine(t), dir)
+	if err := b.Covariance(t.Context(), []string{"a photo of a cat", "a drawing of a face wearing a hat", "a red dog", "hi"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // writePhotos writes n photos of coloured shapes.
@@ -77,7 +87,7 @@ func config(method string) Config {
 // withText is the ending of a method that changes the text encoder too.
 const withText = "-text-encoder"
 
-var everyMethod = []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "custom-diffusion", "dreambooth", "dreambooth" + withText, "svdiff"}
+var everyMethod = []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "perfusion", "custom-diffusion", "dreambooth", "dreambooth" + withText, "svdiff"}
 
 func tune(t *testing.T, b *Base, photos []Photo, cfg Config) *Result {
 	t.Helper()
@@ -265,6 +275,7 @@ func TestTuneRefuses(t *testing.T) {
 	b := openBase(t, newEngine(t), tinySD)
 	photos := readPhotos(t, b, 1)
 	for want, change := range map[string]func(*Config){
+		"training covariance":   func(c *Config) { c.Method = "perfusion" },
 		`"perfusio": known are`: func(c *Config) { c.Method = "perfusio" },
 		"has no encoder":        func(c *Config) { c.Method = "quick" },
 		"needs {}":              func(c *Config) { c.Captions = []string{"a photo"} },
