@@ -100,6 +100,9 @@ func TestCompareMethods(t *testing.T) {
 	dir := t.TempDir()
 	model, wanted := withEncoder(t), short(t, allMethods)
 	c := opened(t, model, dir, wanted)
+	if err := c.base.Covariance(t.Context(), []string{"a face", "a portrait of a face wearing a hat"}, nil); err != nil {
+		t.Fatal(err)
+	}
 	var last, total int
 	c.Progress = func(row string, done, all int) {
 		if done < last || done > all || !strings.HasPrefix(row, "person ") {
