@@ -126,8 +126,8 @@ func (c *tuneCommand) Run(ctx context.Context) error {
 func (c *tuneCommand) tell(result *tune.Result) {
 	fmt.Fprintf(os.Stderr, "%s: <%s> of step %d, loss on held-out noise %.4f (%.4f before the first step), %d steps in %s\n",
 		c.Out, result.Concept.Word, result.Best, result.Last, result.First, result.Steps, result.Elapsed.Round(10*time.Millisecond))
-	if result.Lost > 0 {
-		fmt.Fprintf(os.Stderr, "a concept of rank %d holds the learned weights but for %.1f %% of their change\n", result.Rank, 100*result.Lost)
+	if note := result.Note(); note != "" {
+		fmt.Fprintln(os.Stderr, note)
 	}
 	if result.Interrupted {
 		fmt.Fprintln(os.Stderr, "interrupted: the same command goes on")

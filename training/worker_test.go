@@ -111,6 +111,11 @@ func TestWorker(t *testing.T) {
 	if c, err := db.Get(t.Context(), me.ID); err != nil || len(c.LoRA[checkpoint.UNet]) == 0 || len(c.LoRA[checkpoint.TextEncoder]) == 0 {
 		t.Errorf("%+v, %v", c, err)
 	}
+	shifts := words
+	shifts.Method = "svdiff"
+	if job, _ := finish(t, queue, me.ID, shifts, ada); job.Status != jobs.Succeeded || strings.Contains(job.Result.Note, "of rank 32 holds") != (job.Result.Best > 0) {
+		t.Errorf("%+v, %+v", job, job.Result)
+	}
 	magic := quick
 	magic.Method = "magic"
 	for _, c := range []struct {

@@ -75,7 +75,7 @@ type Done struct {
 	First   float64 `json:"first_loss"`    // on held-out noise, before the first step
 	Last    float64 `json:"held_out_loss"` // and at the best
 	Seconds float64 `json:"seconds"`
-	Note    string  `json:"note,omitempty"` // why it ended before its time, if something went wrong
+	Note    string  `json:"note,omitempty"` // why it ended before its time, or what the concept does not hold of what was learned
 }
 
 // Failure says why a request cannot be fulfilled; to try it again would not help.

@@ -31,6 +31,14 @@ type Result struct {
 	numbers map[string]op.Array // that were learned, of the best step
 }
 
+// Note says which part of what was learned the concept does not hold; empty if it holds all.
+func (r *Result) Note() string {
+	if r.Lost == 0 {
+		return ""
+	}
+	return fmt.Sprintf("a concept of rank %d holds the learned weights but for %.1f %% of their change", r.Rank, 100*r.Lost)
+}
+
 // CanSaveModel tells why a model of the method's cannot be written to dir; nil if it can, as far as is known before the work.
 func (b *Base) CanSaveModel(method, dir string) error {
 	m, err := b.find(method)

@@ -83,6 +83,15 @@ func TestUnshifted(t *testing.T) {
 	}
 }
 
+func TestNote(t *testing.T) {
+	if note := (&Result{Rank: 3}).Note(); note != "" {
+		t.Error(note)
+	}
+	if note := (&Result{Rank: 3, Lost: 0.5}).Note(); !strings.Contains(note, "rank 3") || !strings.Contains(note, "50.0 %") {
+		t.Error(note)
+	}
+}
+
 // whole is the change [out, in].
 func whole(d concept.Delta) []float32 {
 	change := make([]float32, d.Out*d.In)

@@ -154,7 +154,7 @@ func (w *Worker) tune(ctx context.Context, r protocol.Request) (*protocol.Done, 
 	if problem != nil {
 		return nil, failure(problem)
 	}
-	done := &protocol.Done{Concept: file, Best: result.Best, Steps: result.Steps, First: result.First, Last: result.Last, Seconds: result.Elapsed.Seconds()}
+	done := &protocol.Done{Concept: file, Best: result.Best, Steps: result.Steps, First: result.First, Last: result.Last, Seconds: result.Elapsed.Seconds(), Note: result.Note()}
 	if err != nil {
 		done.Note = err.Error()
 	}
