@@ -72,6 +72,12 @@ func (f *conceptFiles) describe(file *conceptFile) string {
 	s := fmt.Sprintf("%s: concept <%s>, a %s, made by %s", file.path, c.Word, c.Class, c.Method)
 	if n := c.WordEmbeddings.Vectors; n > 0 {
 		s += fmt.Sprintf(", %d vectors", n)
+		if layers := c.WordEmbeddings.Layers; layers > 1 {
+			s += fmt.Sprintf(" for each of %d cross-attentions", layers)
+		}
+	}
+	if n := len(c.Edit.Layers); n > 0 {
+		s += fmt.Sprintf(", gated changes of %d layers", n)
 	}
 	if n := len(c.Coefficients); n > 0 {
 		s += fmt.Sprintf(", %d coefficients", n)

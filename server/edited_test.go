@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,9 @@ func TestEditedConcept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "gated.safetensors")
 	if err := c.Write(path); err != nil {
 		t.Fatal(err)
+	}
+	if r, err := inspectConcept(path); err != nil || !slices.Contains(r.Details, "gated changes of 8 layers") {
+		t.Error(r, err)
 	}
 	status, made := uploadFile(t, url, "gated.safetensors", mustRead(t, path))
 	if status != http.StatusCreated || len(made["formats"].([]any)) != 0 {

@@ -140,7 +140,14 @@ func inspectConcept(path string) (*report, error) {
 		"for the base model " + c.BaseModel,
 	}}
 	if e := c.WordEmbeddings; e.Vectors > 0 {
-		r.Details = append(r.Details, fmt.Sprintf("%d word vectors of width %d", e.Vectors, e.Width))
+		words := fmt.Sprintf("%d word vectors of width %d", e.Vectors, e.Width)
+		if e.Layers > 1 {
+			words += fmt.Sprintf(" for each of %d cross-attentions", e.Layers)
+		}
+		r.Details = append(r.Details, words)
+	}
+	if n := len(c.Edit.Layers); n > 0 {
+		r.Details = append(r.Details, fmt.Sprintf("gated changes of %d layers", n))
 	}
 	if t := c.ImageTokens; t.Count > 0 {
 		r.Details = append(r.Details, fmt.Sprintf("%d image tokens of width %d, for the IP-Adapter %.12s", t.Count, t.Width, c.Encoder))

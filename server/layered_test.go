@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,6 +32,9 @@ func TestLayeredConcept(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "deep.safetensors")
 	if err := c.Write(path); err != nil {
 		t.Fatal(err)
+	}
+	if r, err := inspectConcept(path); err != nil || !slices.Contains(r.Details, "1 word vectors of width 16 for each of 4 cross-attentions") {
+		t.Error(r, err)
 	}
 	status, made := uploadFile(t, url, "deep.safetensors", mustRead(t, path))
 	if status != http.StatusCreated || len(made["formats"].([]any)) != 0 {
