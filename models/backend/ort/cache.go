@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -24,7 +26,9 @@ const (
 	cacheNew      = ".new" // the folder that is being written
 	cacheLock     = ".lock"
 
-	cacheFormat = 1                   // counts up when the same graph would be written otherwise
+	cacheAlignment = 64 // bytes
+
+	cacheFormat = 2                   // counts up when the same graph would be written otherwise
 	cacheUnused = 30 * 24 * time.Hour // after which a graph is removed
 )
 
@@ -117,22 +121,13 @@ func writeCached(g *onnx.Graph, o Options, folder string) error {
 		return err
 	}
 	defer os.RemoveAll(making)
-	options, err := o.session(g.Folder)
-	if err != nil {
-		return err
-	}
-	defer options.Destroy()
-	if err := errors.Join(
-		options.SetOptimizedModelFilePath(filepath.Join(making, cachedGraph)),
-		options.AddSessionConfigEntry("session.optimized_model_external_initializers_file_name", cachedWeights),
-		options.AddSessionConfigEntry("session.optimized_model_external_initializers_min_size_in_bytes", "1024"),
-		options.AddSessionConfigEntry("session.save_external_prepacked_constant_initializers", "1"),
-	); err != nil {
-		return err
-	}
-	s, err := runtime.NewDynamicAdvancedSessionWithONNXData(g.Model, names(g.Inputs), names(g.Outputs), options)
+	err := prepare(g, o, making, true)
+	var aligned bool
 	if err == nil {
-		err = s.Destroy()
+		aligned, err = isAligned(filepath.Join(making, cachedGraph))
+	}
+	if err == nil && !aligned {
+		err = errors.Join(os.RemoveAll(making), os.Mkdir(making, 0o755), prepare(g, o, making, false))
 	}
 	if err == nil {
 		err = syncFiles(making)
@@ -141,6 +136,51 @@ func writeCached(g *onnx.Graph, o Options, folder string) error {
 		return err
 	}
 	return os.Rename(making, folder)
+}
+
+// prepare has ONNX Runtime write the graph into a folder, with the weights of matrix products packed too or not.
+func prepare(g *onnx.Graph, o Options, folder string, packed bool) error {
+	options, err := o.session(g.Folder)
+	if err != nil {
+		return err
+	}
+	defer options.Destroy()
+	packing := "0"
+	if packed {
+		packing = "1"
+	}
+	if err := errors.Join(
+		options.SetOptimizedModelFilePath(filepath.Join(folder, cachedGraph)),
+		options.AddSessionConfigEntry("session.optimized_model_external_initializers_file_name", cachedWeights),
+		options.AddSessionConfigEntry("session.optimized_model_external_initializers_min_size_in_bytes", "1024"),
+		options.AddSessionConfigEntry("session.save_external_prepacked_constant_initializers", packing),
+	); err != nil {
+		return err
+	}
+	s, err := runtime.NewDynamicAdvancedSessionWithONNXData(g.Model, names(g.Inputs), names(g.Outputs), options)
+	if err != nil {
+		return err
+	}
+	return s.Destroy()
+}
+
+// packedAt finds where the graph says that packed weights begin: "kernel+hash|offset;length;…", once for each part.
+var packedAt = regexp.MustCompile(`\|(\d+);\d+;`)
+
+// isAligned tells whether all packed weights lie as the processor's widest loads demand. ONNX Runtime aligns tensors over 1 MB and puts
+// others where the one before ends, which an odd length there makes wrong, and runs then end the process.
+func isAligned(graph string) (bool, error) {
+	data, err := os.ReadFile(graph)
+	if err != nil {
+		return false, err
+	}
+	for _, found := range packedAt.FindAllSubmatch(data, -1) {
+		at, err := strconv.ParseInt(string(found[1]), 10, 64)
+		if err != nil || at%cacheAlignment != 0 {
+			return false, nil
+		}
+	}
+	return true, nil
 }
 
 // syncFiles has the files on disk before the folder gets its name.

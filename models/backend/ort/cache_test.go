@@ -156,6 +156,33 @@ func TestCacheHeals(t *testing.T) {
 	}
 }
 
+// Weights behind one of an odd length run as others do, where a processor loads packed ones with instructions that want them aligned.
+func TestCacheOfOddWeights(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "w.safetensors")
+	tensors := map[string]safetensors.Tensor{"odd": safetensors.F32(full(1, 1, 257).F32, 1, 257), "w": safetensors.F32(full(1, 64, 64).F32, 64, 64)}
+	if err := safetensors.Write(path, tensors, nil); err != nil {
+		t.Fatal(err)
+	}
+	g, err := onnx.Emit(func(s op.Scope) map[string]op.Tensor {
+		first := s.Input("x", op.Float32, -1, 257).Add(s.Weight("odd", 1, 257))
+		return map[string]op.Tensor{"first": first, "y": s.Input("z", op.Float32, -1, 64).Linear(s.Weight("w", 64, 64), s.Const(make([]float32, 64), 64))}
+	}, onnx.FromFile(openFile(t, path)), onnx.Options{Name: "odd"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := filepath.Join(t.TempDir(), "cache")
+	for range 2 {
+		s, err := ort.Open(g, ort.Options{Threads: 1, Cache: cache})
+		if err != nil {
+			t.Fatal(err)
+		}
+		out := run(t, s, map[string]op.Array{"x": full(2, 20, 257), "z": full(1, 20, 64)})
+		within(t, "first", out["first"], full(3, 20, 257), 0)
+		within(t, "y", out["y"], full(64, 20, 64), 0)
+		s.Close()
+	}
+}
+
 // Whoever is second finds what the first has made.
 func TestCacheAtTheSameTime(t *testing.T) {
 	c := newCached(t)
