@@ -31,6 +31,7 @@ type tuneCommand struct {
 	LR         float64 `help:"Learning rate (0: the method's)."`
 	Batch      int     `help:"Noisy pictures that are computed together (0: the method's)."`
 	Accumulate int     `help:"Batches in a step: a larger batch in the same memory." default:"1"`
+	Resolution int     `help:"Side in pixels that photos are cut to and learned at (0: the model's)." default:"0"`
 	Seed       uint64  `help:"Of noise and variants. One seed twice is one concept." default:"1"`
 
 	Rank        int      `help:"Rank of the layers' changes: lora's, of quick those beside the prediction, and what custom-diffusion, dreambooth and svdiff are kept as (0: the method's)."`
@@ -92,6 +93,9 @@ func (c *tuneCommand) Run(ctx context.Context) error {
 		if err := base.CanSaveModel(c.Method, c.Save); err != nil {
 			return fmt.Errorf("--save-model %s: %w", c.Save, err)
 		}
+	}
+	if base, err = base.At(c.Resolution); err != nil {
+		return err
 	}
 	intake, closeIntake, err := c.intake()
 	if err != nil {

@@ -126,6 +126,28 @@ func (n network) Close() error {
 // Side is the side in pixels of the pictures that the model draws.
 func (b *Base) Side() int { return b.UNet.SampleSize[0] * b.Architecture.VAE.Factor() }
 
+// Step is what the sides of pictures must be multiples of: the VAE and every level of the UNet halve them.
+func (b *Base) Step() int { return b.Architecture.VAE.Factor() << (len(b.UNet.BlockOutChannels) - 1) }
+
+// At is the base for pictures of another side in pixels; 0 is the model's own. It is open as long as b is, which alone is closed.
+func (b *Base) At(resolution int) (*Base, error) {
+	if resolution == 0 {
+		return b, nil
+	}
+	step := b.Step()
+	if resolution < step || resolution%step != 0 || resolution > maxSide {
+		return nil, fmt.Errorf("resolution %d: must be a multiple of %d up to %d; the model draws %d", resolution, step, maxSide, b.Side())
+	}
+	at, frozen := *b, *b.Frozen
+	side := resolution / b.Architecture.VAE.Factor()
+	frozen.UNet.SampleSize = unet.Size{side, side}
+	at.Frozen = &frozen
+	return &at, nil
+}
+
+// maxSide is the largest side of pictures that are learned.
+const maxSide = 2048
+
 // Seen is the side in pixels of the photos that the encoder reads; 0 without one.
 func (b *Base) Seen() int {
 	if b.encoder == nil {

@@ -36,6 +36,11 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 	if cfg.TextEncoder && !m.TextEncoder {
 		return nil, fmt.Errorf("text encoder: %s leaves it as it is", m.Name)
 	}
+	for i, p := range photos {
+		if side := p.Picture.Image.Rect.Dx(); side != b.Side() {
+			return nil, fmt.Errorf("photo %d is cut to %d pixels, and the base learns pictures of %d", i+1, side, b.Side())
+		}
+	}
 	t := &task{base: b, cfg: cfg, photos: photos}
 	if t.learner, err = m.start(ctx, b, cfg, photos); err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Name, err)

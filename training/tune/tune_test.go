@@ -330,3 +330,37 @@ func TestShorten(t *testing.T) {
 		t.Error("words that are short enough were changed")
 	}
 }
+
+// Photos of another side are learned at it, as the sample pictures show.
+func TestResolution(t *testing.T) {
+	model := openBase(t, newEngine(t), withEncoder(t))
+	side := model.Side() + model.Step()
+	b, err := model.At(side)
+	if err != nil {
+		t.Fatal(err)
+	}
+	photos := readPhotos(t, b, 1)
+	for _, method := range []string{"quick", "dreambooth"} {
+		cfg := config(method)
+		cfg.Steps, cfg.SampleEvery = 1, 1
+		drawn := 0
+		if _, err := Tune(t.Context(), b, photos, cfg, func(e Event) {
+			if e.Sample != nil {
+				drawn = e.Sample.Bounds().Dx()
+			}
+		}); err != nil || drawn != side {
+			t.Errorf("%s: a picture of side %d, want %d: %v", method, drawn, side, err)
+		}
+	}
+	for _, wrong := range []int{-8, 1, side - 1, maxSide * 2} {
+		if _, err := model.At(wrong); err == nil || !strings.Contains(err.Error(), "must be a multiple of") {
+			t.Errorf("resolution %d: %v", wrong, err)
+		}
+	}
+	if same, err := model.At(0); same != model || err != nil {
+		t.Errorf("resolution 0: %v, %v", same, err)
+	}
+	if _, err := Tune(t.Context(), model, photos, config("lora"), nil); err == nil || !strings.Contains(err.Error(), "pixels") {
+		t.Errorf("photos of side %d for a base of %d: %v", side, model.Side(), err)
+	}
+}
