@@ -27,21 +27,32 @@ func (e *Error) Unwrap() error { return e.Err }
 type Model func(Scope) map[string]Tensor
 
 // Build runs model on b and returns the named outputs. It is the one place where the panics of [Tensor] and [Scope] become an error.
-func Build(b Builder, model Model) (outputs map[string]Value, err error) {
+func Build(b Builder, model Model) (map[string]Value, error) {
+	outputs := map[string]Value{}
+	err := caught(func() {
+		for name, t := range model(Scope{b: b}) {
+			outputs[name] = t.v
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return outputs, nil
+}
+
+// caught runs f and returns the error that it stopped with.
+func caught(f func()) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			e, ok := r.(*Error)
 			if !ok {
 				panic(r)
 			}
-			outputs, err = nil, e
+			err = e
 		}
 	}()
-	outputs = map[string]Value{}
-	for name, t := range model(Scope{b: b}) {
-		outputs[name] = t.v
-	}
-	return outputs, nil
+	f()
+	return nil
 }
 
 // Scope is a place in the tree of weight names.
@@ -52,6 +63,7 @@ type Scope struct {
 	deltas    Deltas
 	weights   Weights
 	edits     Edits
+	recompute bool
 }
 
 // Component enters a network of its own inside a larger model: its weights are named "component/path", its paths start anew.

@@ -12,6 +12,14 @@ const (
 
 // transformer is diffusers' Transformer2DModel over x [B, ch, H, W].
 func (n network) transformer(s op.Scope, x op.Tensor, ch, level int) op.Tensor {
+	return s.Block(func(xs []op.Tensor) op.Tensor {
+		n := n
+		n.text = xs[1]
+		return n.transform(s, xs[0], ch, level)
+	}, x, n.text)
+}
+
+func (n network) transform(s op.Scope, x op.Tensor, ch, level int) op.Tensor {
 	h := nn.GroupNorm(s.At("norm"), x, n.NormNumGroups, ch, groupNormEps)
 	if n.UseLinearProjection {
 		h = nn.Linear(s.At("proj_in"), nn.Tokens(h, ch), ch, ch, true)

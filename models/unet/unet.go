@@ -167,13 +167,15 @@ func (n network) textAt(s op.Scope) op.Tensor {
 	return n.text.Slice(1, layer, layer+1).Reshape(0, -1, n.TextWidth())
 }
 
-func (n network) resnet(in, out int) nn.Resnet {
-	return nn.Resnet{In: in, Out: out, Groups: n.NormNumGroups, Eps: n.NormEps, TimeWidth: 4 * n.BlockOutChannels[0]}
+// resnet returns [B, out, H, W] of x [B, in, H, W].
+func (n network) resnet(s op.Scope, x op.Tensor, in, out int) op.Tensor {
+	r := nn.Resnet{In: in, Out: out, Groups: n.NormNumGroups, Eps: n.NormEps, TimeWidth: 4 * n.BlockOutChannels[0]}
+	return s.Block(func(xs []op.Tensor) op.Tensor { return r.Forward(s, xs[0], xs[1]) }, x, n.temb)
 }
 
 // layer is resnet j of a down or up block and, where the block has them, its transformer.
 func (n network) layer(b op.Scope, j, level int, kind string, h op.Tensor, in, out int) op.Tensor {
-	h = n.resnet(in, out).Forward(b.Index("resnets", j), h, n.temb)
+	h = n.resnet(b.Index("resnets", j), h, in, out)
 	if attends(kind) {
 		h = n.transformer(b.Index("attentions", j), h, out, level)
 	}
@@ -183,7 +185,7 @@ func (n network) layer(b op.Scope, j, level int, kind string, h op.Tensor, in, o
 func (n network) mid(s op.Scope, h op.Tensor) op.Tensor {
 	level := len(n.BlockOutChannels) - 1
 	ch := n.BlockOutChannels[level]
-	h = n.resnet(ch, ch).Forward(s.Index("resnets", 0), h, n.temb)
+	h = n.resnet(s.Index("resnets", 0), h, ch, ch)
 	h = n.transformer(s.Index("attentions", 0), h, ch, level)
-	return n.resnet(ch, ch).Forward(s.Index("resnets", 1), h, n.temb)
+	return n.resnet(s.Index("resnets", 1), h, ch, ch)
 }

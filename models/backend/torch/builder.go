@@ -8,6 +8,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"runtime/cgo"
 	"slices"
 	"unsafe"
 
@@ -33,12 +34,15 @@ type tensor struct {
 
 // builder runs a model as it is built. Everything it makes lives until the call ends.
 type builder struct {
-	engine *Engine
-	inputs map[string]op.Array
-	params []*Params
-	arena  []lib.Ctensor
-	cache  map[string]*tensor      // inputs
-	casts  map[lib.Ctensor]*tensor // weights in the precision of products
+	engine    *Engine
+	inputs    map[string]op.Array
+	params    []*Params
+	gradients bool
+	arena     []lib.Ctensor
+	cache     map[string]*tensor      // inputs
+	casts     map[lib.Ctensor]*tensor // weights in the precision of products
+	trainable bool                    // a weight that is trained was read
+	blocks    []cgo.Handle            // to compute again
 }
 
 func (b *builder) free() {
@@ -214,6 +218,7 @@ func (b *builder) Weight(name string, dims ...int) (op.Value, error) {
 		if !fits(t.dims, dims) || len(dims) != len(t.dims) {
 			return nil, fmt.Errorf("weight %s has dims %v, want %v", name, t.dims, dims)
 		}
+		b.trainable = b.trainable || p.trainable
 		return t, nil
 	}
 	return nil, fmt.Errorf("missing weight %s", name)

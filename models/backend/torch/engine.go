@@ -167,8 +167,8 @@ func (e *Engine) build(model op.Model, inputs map[string]op.Array, params []*Par
 	err = e.do(func() error {
 		before := lib.AtGradSetEnabled(boolInt(gradients))
 		defer lib.AtGradSetEnabled(before)
-		b := &builder{engine: e, inputs: inputs, params: params, cache: map[string]*tensor{}, casts: map[lib.Ctensor]*tensor{}}
-		defer b.free()
+		b := &builder{engine: e, inputs: inputs, params: params, gradients: gradients, cache: map[string]*tensor{}, casts: map[lib.Ctensor]*tensor{}}
+		defer b.end()
 		values, err := op.Build(b, model)
 		if err != nil {
 			return err

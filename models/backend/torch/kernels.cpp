@@ -130,6 +130,39 @@ struct GroupNorm : torch::autograd::Function<GroupNorm> {
   }
 };
 
+// Activation checkpointing, the reentrant form: the node keeps the block's inputs alone, and its backward pass runs the block again with a graph
+// of its own. Leaves that the block reads besides gather their gradients there, so a leaf of no size makes sure that there is a node at all.
+struct Checkpoint : torch::autograd::Function<Checkpoint> {
+  static Tensor forward(torch::autograd::AutogradContext *ctx, at::TensorList inputs, const Tensor &leaf, const Tensor &result, int64_t handle) {
+    ctx->save_for_backward(inputs.vec());
+    ctx->saved_data["handle"] = handle;
+    return result.detach();
+  }
+
+  static torch::autograd::variable_list backward(torch::autograd::AutogradContext *ctx, torch::autograd::variable_list gradients) {
+    torch::autograd::variable_list inputs = ctx->get_saved_variables(), out(inputs.size() + 3);
+    std::vector<void *> pointers(inputs.size());
+    for (size_t i = 0; i < inputs.size(); i++) {
+      bool needed = inputs[i].requires_grad();
+      inputs[i] = inputs[i].detach().requires_grad_(needed);
+      pointers[i] = &inputs[i];
+    }
+    at::AutoGradMode graph(true);
+    void *made = nullptr;
+    char *message = likenessRecompute(uintptr_t(ctx->saved_data["handle"].toInt()), pointers.data(), &made);
+    if (message) {
+      std::string text(message);
+      free(message);
+      TORCH_CHECK(false, text);
+    }
+    Tensor result = *static_cast<Tensor *>(made);
+    delete static_cast<Tensor *>(made);
+    if (result.requires_grad()) torch::autograd::backward({result}, {gradients[0]});
+    for (size_t i = 0; i < inputs.size(); i++) out[i] = inputs[i].grad();
+    return out;
+  }
+};
+
 Tensor &tensor(void *p) { return *static_cast<Tensor *>(p); }
 
 // result stores a new tensor, or returns what went wrong.
@@ -169,5 +202,15 @@ char *likeness_attention(void **out, void *query, void *key, void *value, void *
     return at::matmul(at::softmax(m ? scores + *m : scores, -1), v);
   });
 }
+
+char *likeness_checkpoint(void **out, void *made, void **inputs, int64_t n, uintptr_t handle) {
+  return result(out, [&] {
+    torch::autograd::variable_list all;
+    for (int64_t i = 0; i < n; i++) all.push_back(tensor(inputs[i]));
+    return Checkpoint::apply(at::TensorList(all), at::empty({0}).requires_grad_(true), tensor(made), int64_t(handle));
+  });
+}
+
+int likeness_requires_grad(void *x) { return tensor(x).requires_grad(); }
 
 void likeness_forget_gradient(void *leaf) { tensor(leaf).mutable_grad().reset(); }

@@ -14,8 +14,17 @@ char *likeness_channels_last(void **out, void *x);
 char *likeness_half(void **out, void *x);
 // Scaled dot-product attention of [B, heads, N, d]; mask may be null.
 char *likeness_attention(void **out, void *query, void *key, void *value, void *mask);
+// A block of n inputs, whose result was computed without a graph, with a graph for all of it: the backward pass
+// computes the block again, by handle (likenessRecompute).
+char *likeness_checkpoint(void **out, void *result, void **inputs, int64_t n, uintptr_t handle);
 // A leaf's gradient is none afterwards: the next one takes its place, where one of zeros would be read and added to.
 void likeness_forget_gradient(void *leaf);
+
+// Whether operations on x are recorded.
+int likeness_requires_grad(void *x);
+
+// What Go offers to kernels.cpp: the block of the handle on new inputs, with a graph. It returns a message or null.
+extern char *likenessRecompute(uintptr_t handle, void **inputs, void **out);
 
 #ifdef __cplusplus
 }
