@@ -47,15 +47,30 @@ func (e *Engine) NewAdamW(p *Params, cfg AdamWConfig) (*AdamW, error) {
 	return a, nil
 }
 
-// Step scales the gradients so that their norm is clipNorm at most (0: as they are), updates the weights and forgets the gradients.
-// It returns the norm before clipping.
+// Optimizer moves weights along their gradients.
+type Optimizer interface {
+	// Step scales the gradients so that their norm is clipNorm at most (0: as they are), updates the weights and forgets the gradients.
+	// It returns the norm before clipping.
+	Step(lr, clipNorm float64) (norm float64, err error)
+	// Arrays is the optimizer's state, to resume from, where it lies: it changes with the next step. Set restores it.
+	Arrays() (map[string]op.Array, error)
+	Set(state map[string]op.Array) error
+}
+
+// Step is Optimizer's.
 func (a *AdamW) Step(lr, clipNorm float64) (norm float64, err error) {
-	err = a.params.engine.do(func() error {
+	return a.params.step(clipNorm, func() { a.step++ }, func(name string, g []float32, scale float32) { a.update(name, g, lr, scale) })
+}
+
+// step is an Optimizer's: it calls begin once and update for each weight that has a gradient, with what the gradient is to be scaled by.
+// Nothing is called where the gradients are no numbers.
+func (p *Params) step(clipNorm float64, begin func(), update func(name string, gradient []float32, scale float32)) (norm float64, err error) {
+	err = p.engine.do(func() error {
 		// In-place changes of leaves are no part of a graph.
 		before := lib.AtGradSetEnabled(0)
 		defer lib.AtGradSetEnabled(before)
 		var squares float64
-		if err := a.params.eachGradient(func(_ string, g []float32) { squares += sumSquares(g) }); err != nil {
+		if err := p.eachGradient(func(_ string, g []float32) { squares += sumSquares(g) }); err != nil {
 			return err
 		}
 		if norm = math.Sqrt(squares); math.IsNaN(norm) || math.IsInf(norm, 0) {
@@ -65,11 +80,11 @@ func (a *AdamW) Step(lr, clipNorm float64) (norm float64, err error) {
 		if clipNorm > 0 && norm > clipNorm {
 			scale = clipNorm / norm
 		}
-		a.step++
-		if err := a.params.eachGradient(func(name string, g []float32) { a.update(name, g, lr, float32(scale)) }); err != nil {
+		begin()
+		if err := p.eachGradient(func(name string, g []float32) { update(name, g, float32(scale)) }); err != nil {
 			return err
 		}
-		a.params.forgetGradients()
+		p.forgetGradients()
 		return nil
 	})
 	return norm, err
@@ -77,15 +92,15 @@ func (a *AdamW) Step(lr, clipNorm float64) (norm float64, err error) {
 
 func sumSquares(xs []float32) float64 {
 	var parts [2]float64
-	halves(len(xs), func(part, from, to int) {
+	halves(len(xs), 1, func(part, from, to int) {
 		parts[part] = float64(C.likeness_sum_squares(cFloats(xs[from:]), C.int64_t(to-from)))
 	})
 	return parts[0] + parts[1]
 }
 
-// halves splits a long range over two goroutines.
-func halves(n int, f func(part, from, to int)) {
-	if n < 1<<15 {
+// halves splits a range of n parts, each of the size, over two goroutines if it is long.
+func halves(n, size int, f func(part, from, to int)) {
+	if n < 2 || n*size < 1<<15 {
 		f(0, 0, n)
 		return
 	}
@@ -105,7 +120,7 @@ func (a *AdamW) update(name string, gradient []float32, lr float64, scale float3
 	if len(a.params.tensors[name].dims) > 1 {
 		step.keep = C.float(1 - lr*a.cfg.WeightDecay)
 	}
-	halves(len(weights), func(_, from, to int) {
+	halves(len(weights), 1, func(_, from, to int) {
 		C.likeness_adamw(cFloats(weights[from:]), cFloats(gradient[from:]), cFloats(first[from:]), cFloats(second[from:]), C.int64_t(to-from), step)
 	})
 }
@@ -118,20 +133,19 @@ const (
 	stepName     = "step"
 )
 
-// Arrays is the optimizer's state, to resume from.
+// Arrays is Optimizer's.
 func (a *AdamW) Arrays() (map[string]op.Array, error) {
 	out := map[string]op.Array{stepName: op.Floats([]float32{float32(a.step)}, 1)}
 	err := a.params.engine.do(func() error {
 		for name, t := range a.params.tensors {
-			out[firstPrefix+name] = op.Floats(append([]float32(nil), a.first[name]...), t.dims...)
-			out[secondPrefix+name] = op.Floats(append([]float32(nil), a.second[name]...), t.dims...)
+			out[firstPrefix+name], out[secondPrefix+name] = op.Floats(a.first[name], t.dims...), op.Floats(a.second[name], t.dims...)
 		}
 		return nil
 	})
 	return out, err
 }
 
-// Set restores a state that Arrays returned.
+// Set is Optimizer's.
 func (a *AdamW) Set(state map[string]op.Array) error {
 	if len(state) != 1+2*len(a.first) || len(state[stepName].F32) != 1 {
 		return fmt.Errorf("optimizer state of %d tensors, want %d", len(state), 1+2*len(a.first))
@@ -181,7 +195,7 @@ func (m *EMA) Update(decay float64) error {
 	return m.source.engine.do(func() error {
 		for _, name := range m.source.names {
 			to, from := m.average.values(name), m.source.values(name)
-			halves(len(to), func(_, start, end int) {
+			halves(len(to), 1, func(_, start, end int) {
 				C.likeness_approach(cFloats(to[start:]), cFloats(from[start:]), C.int64_t(end-start), by)
 			})
 		}

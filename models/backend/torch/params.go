@@ -23,9 +23,18 @@ type Params struct {
 
 // NewParams copies weights to libtorch.
 func (e *Engine) NewParams(weights map[string]op.Array, trainable bool) (*Params, error) {
+	return e.ReadParams(slices.Collect(maps.Keys(weights)), func(name string) (op.Array, error) { return weights[name], nil }, trainable)
+}
+
+// ReadParams is NewParams of weights that are read one after another.
+func (e *Engine) ReadParams(names []string, read func(name string) (op.Array, error), trainable bool) (*Params, error) {
 	p := &Params{engine: e, trainable: trainable, tensors: map[string]*tensor{}}
 	err := e.do(func() error {
-		for name, a := range weights {
+		for _, name := range names {
+			a, err := read(name)
+			if err != nil {
+				return err
+			}
 			if a.I64 != nil {
 				return fmt.Errorf("weight %s is not a float tensor", name)
 			}
@@ -75,6 +84,18 @@ func floats(c lib.Ctensor, n int) []float32 {
 		return nil
 	}
 	return unsafe.Slice((*float32)(lib.AtDataPtr(c)), n)
+}
+
+// Views are the weights where they lie: to be read only, until p is freed; they change as p does.
+func (p *Params) Views() (map[string]op.Array, error) {
+	out := map[string]op.Array{}
+	err := p.engine.do(func() error {
+		for name, t := range p.tensors {
+			out[name] = op.Floats(p.values(name), t.dims...)
+		}
+		return nil
+	})
+	return out, err
 }
 
 // Arrays copies the weights to Go's memory.
