@@ -31,6 +31,7 @@ type tuneCommand struct {
 	LR         float64 `help:"Learning rate (0: the method's)."`
 	Batch      int     `help:"Noisy pictures that are computed together (0: the method's)."`
 	Accumulate int     `help:"Batches in a step: a larger batch in the same memory." default:"1"`
+	Memory     string  `help:"low: activations are computed twice, and dreambooth and custom-diffusion keep less of past gradients; slower." enum:"normal,low" default:"normal"`
 	Resolution int     `help:"Side in pixels that photos are cut to and learned at (0: the model's)." default:"0"`
 	Seed       uint64  `help:"Of noise and variants. One seed twice is one concept." default:"1"`
 
@@ -145,7 +146,7 @@ func (c *tuneCommand) config() tune.Config {
 	}
 	return tune.Config{Method: c.Method, Word: c.Word, Class: c.Class, Steps: c.Steps, LR: c.LR, Batch: c.Batch, Accumulate: c.Accumulate,
 		Seed: c.Seed, Rank: c.Rank, Alpha: c.Alpha, Targets: c.Targets, TextEncoder: c.TextEncoder, Vectors: c.Vectors, Init: c.Init, Captions: captions,
-		SampleEvery: c.Sample, Run: c.folder()}
+		LowMemory: c.Memory == "low", SampleEvery: c.Sample, Run: c.folder()}
 }
 
 func (c *tuneCommand) folder() string {

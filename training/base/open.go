@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"strings"
 
 	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
@@ -111,9 +112,12 @@ func Weights(c *checkpoint.Component, prefix string) (map[string]op.Array, error
 
 // Freeze puts weights that are only read on the engine.
 func Freeze(engine *torch.Engine, c *checkpoint.Component, prefix string) (*torch.Params, error) {
-	weights, err := Weights(c, prefix)
-	if err != nil {
-		return nil, err
+	var names []string
+	for _, name := range c.Names() {
+		names = append(names, prefix+name)
 	}
-	return engine.NewParams(weights, false)
+	return engine.ReadParams(names, func(name string) (op.Array, error) {
+		values, dims, err := c.Float32(strings.TrimPrefix(name, prefix))
+		return op.Floats(values, dims...), err
+	}, false)
 }

@@ -4,6 +4,7 @@ package base
 
 import (
 	"image"
+	"slices"
 
 	"likeness/models/backend/torch"
 	"likeness/models/clip"
@@ -101,10 +102,18 @@ func (s Sampler) decode(sample []float32, n int) ([]image.Image, error) {
 	for i := range sample {
 		sample[i] = sample[i]/float32(v.ScalingFactor) + float32(v.Shift())
 	}
-	in := map[string]op.Array{"latents": op.Floats(sample, n, v.LatentChannels, s.UNet.SampleSize[0], s.UNet.SampleSize[1])}
-	out, err := s.Engine.Run(vae.Decoder(v), in, s.VAE)
-	if err != nil {
-		return nil, err
+	var pictures []image.Image
+	for one := range slices.Chunk(sample, len(sample)/n) { // one after the other: what a VAE makes on its way is large
+		in := map[string]op.Array{"latents": op.Floats(one, 1, v.LatentChannels, s.UNet.SampleSize[0], s.UNet.SampleSize[1])}
+		out, err := s.Engine.Run(vae.Decoder(v), in, s.VAE)
+		if err != nil {
+			return nil, err
+		}
+		picture, err := images(out["image"])
+		if err != nil {
+			return nil, err
+		}
+		pictures = append(pictures, picture...)
 	}
-	return images(out["image"])
+	return pictures, nil
 }

@@ -22,11 +22,11 @@ import (
 
 const checkpointFile = "checkpoint.safetensors"
 
-// The parts of a checkpoint, as prefixes of its tensor names; the optimizers' are behind partAdam and the group's name.
+// The parts of a checkpoint, as prefixes of its tensor names; the optimizers' are behind partOptimizer and the group's name.
 const (
-	partNumbers = "numbers:"
-	partBest    = "best:"
-	partAdam    = "adam:"
+	partNumbers   = "numbers:"
+	partBest      = "best:"
+	partOptimizer = "optimizer:"
 )
 
 // progress is what a checkpoint holds beside tensors.
@@ -66,14 +66,14 @@ func (r *run) save() error {
 		}
 		return err
 	}
-	numbers, err := r.numbers()
-	errs := []error{put(partNumbers, numbers, err), put(partBest, r.best, nil)}
+	errs := []error{put(partBest, r.best, nil)}
 	for part, g := range r.groups {
-		if g.adam == nil {
+		numbers, err := g.params.Views()
+		if errs = append(errs, put(partNumbers, numbers, err)); g.optimizer == nil {
 			continue
 		}
-		state, err := g.adam.Arrays()
-		errs = append(errs, put(partAdam+part+":", state, err))
+		state, err := g.optimizer.Arrays()
+		errs = append(errs, put(partOptimizer+part+":", state, err))
 	}
 	settings, err := r.settings()
 	errs = append(errs, err)
@@ -128,8 +128,8 @@ func (r *run) resume() error {
 	for name, g := range r.groups {
 		own := maps.Clone(numbers)
 		maps.DeleteFunc(own, func(n string, _ op.Array) bool { return !strings.HasPrefix(n, name+"/") })
-		if errs = append(errs, g.params.Set(own)); g.adam != nil {
-			errs = append(errs, g.adam.Set(part(partAdam+name+":")))
+		if errs = append(errs, g.params.Set(own)); g.optimizer != nil {
+			errs = append(errs, g.optimizer.Set(part(partOptimizer+name+":")))
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -32,6 +32,8 @@ type Config struct {
 	Vectors     int      // vectors of the word
 	Init        string   // the noun that the word starts as; empty: the class
 
+	LowMemory bool // blocks are computed again in the backward pass, and of weights' squared gradients only means of rows and columns are kept
+
 	Captions    []string // what the photos show, with {} for the subject; none: Captions of portraits
 	SampleEvery int      // steps between sample pictures; 0: none
 	Run         string   `json:"-"` // folder to resume from; empty: the run cannot be resumed

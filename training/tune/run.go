@@ -63,9 +63,9 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 
 // group is a part of what is learned, with an optimizer of its own.
 type group struct {
-	params *torch.Params
-	adam   *torch.AdamW // nil: it does not move
-	rate   float64
+	params    *torch.Params
+	optimizer torch.Optimizer // nil: it does not move
+	rate      float64
 }
 
 // run is a task on its way.
@@ -108,11 +108,7 @@ func newRun(t *task, patience int) (*run, error) {
 		if rate == 0 {
 			continue
 		}
-		adam := torch.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: t.learner.decay}
-		if part == wordsPart {
-			adam.WeightDecay = 0
-		}
-		if g.adam, err = r.engine.NewAdamW(g.params, adam); err != nil {
+		if g.optimizer, err = r.optimizer(part, g.params); err != nil {
 			return nil, errors.Join(err, r.close())
 		}
 		r.groups[part] = g
@@ -127,6 +123,18 @@ func newRun(t *task, patience int) (*run, error) {
 		}
 	}
 	return r, r.resume()
+}
+
+// optimizer is that of a part of what is learned.
+func (r *run) optimizer(part string, params *torch.Params) (torch.Optimizer, error) {
+	decay := r.learner.decay
+	if part == wordsPart {
+		decay = 0
+	}
+	if part == weightsPart && r.cfg.LowMemory {
+		return r.engine.NewAdafactor(params, torch.AdafactorConfig{WeightDecay: decay})
+	}
+	return r.engine.NewAdamW(params, torch.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: decay})
 }
 
 func (r *run) close() error {
@@ -152,6 +160,28 @@ func (r *run) weights() []*torch.Params {
 		}
 	}
 	return append(all, r.base.UNetAndText...)
+}
+
+// keep makes what is learned now the best, in the place of what was.
+func (r *run) keep() error {
+	if r.best == nil {
+		r.best = map[string]op.Array{}
+	}
+	for _, g := range r.groups {
+		views, err := g.params.Views()
+		if err != nil {
+			return err
+		}
+		for name, now := range views {
+			kept, ok := r.best[name]
+			if !ok {
+				kept = op.Floats(make([]float32, len(now.F32)), now.Dims...)
+				r.best[name] = kept
+			}
+			copy(kept.F32, now.F32)
+		}
+	}
+	return nil
 }
 
 // numbers reads what is learned.
@@ -286,10 +316,10 @@ func (r *run) learn(inputs map[string]op.Array) (loss float64, err error) {
 // move takes the step.
 func (r *run) move() error {
 	for part, g := range r.groups {
-		if g.adam == nil {
+		if g.optimizer == nil {
 			continue
 		}
-		norm, err := g.adam.Step(g.rate*r.decayed(), clipNorm)
+		norm, err := g.optimizer.Step(g.rate*r.decayed(), clipNorm)
 		if math.IsNaN(norm) || math.IsInf(norm, 0) {
 			return &DivergedError{r.step + 1, norm}
 		}
@@ -343,8 +373,6 @@ func (r *run) measure() error {
 	if r.waited++; r.best != nil && r.last > r.bestLoss*(1-leastGain) {
 		return nil
 	}
-	var err error
 	r.bestLoss, r.bestStep, r.waited = r.last, r.step, 0
-	r.best, err = r.numbers()
-	return err
+	return r.keep()
 }

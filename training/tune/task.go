@@ -105,27 +105,22 @@ func (t *task) unetConfig() unet.Config {
 	return cfg
 }
 
-// examples encodes views of one photo.
+// examples encodes views of one photo, one after the other: what a VAE makes on its way is large.
 func (t *task) examples(views []view) ([]example, error) {
 	cfg := t.base.Architecture.VAE
 	side := t.base.Side()
-	var values []float32
+	var examples []example
 	for _, v := range views {
-		values = append(values, v.planes...)
-	}
-	in := map[string]op.Array{"pixel_values": op.Floats(values, len(views), 3, side, side)}
-	out, err := t.base.engine.Run(vae.Encoder(cfg), in, t.base.VAE)
-	if err != nil {
-		return nil, err
-	}
-	mean := out["latent_mean"]
-	size := op.Size(mean.Dims[1:])
-	for i, v := range mean.F32 {
-		mean.F32[i] = float32((float64(v) - cfg.Shift()) * cfg.ScalingFactor)
-	}
-	examples := make([]example, len(views))
-	for i, v := range views {
-		examples[i] = example{mean.F32[i*size : (i+1)*size], v.face.mask(mean.Dims[2], mean.Dims[3])}
+		in := map[string]op.Array{"pixel_values": op.Floats(v.planes, 1, 3, side, side)}
+		out, err := t.base.engine.Run(vae.Encoder(cfg), in, t.base.VAE)
+		if err != nil {
+			return nil, err
+		}
+		mean := out["latent_mean"]
+		for i, v := range mean.F32 {
+			mean.F32[i] = float32((float64(v) - cfg.Shift()) * cfg.ScalingFactor)
+		}
+		examples = append(examples, example{mean.F32, v.face.mask(mean.Dims[2], mean.Dims[3])})
 	}
 	return examples, nil
 }
@@ -133,6 +128,9 @@ func (t *task) examples(views []view) ([]example, error) {
 // unet is the scope of the UNet with what is learned.
 func (t *task) unet(s op.Scope, g gate) op.Scope {
 	u := s.Component(checkpoint.UNet).WithDeltas(t.learner.deltas(s, checkpoint.UNet)).WithWeights(t.learner.shifted(s))
+	if t.cfg.LowMemory {
+		u = u.WithRecompute()
+	}
 	return u.WithEdits(t.learner.edits(s, g))
 }
 

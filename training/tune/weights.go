@@ -82,27 +82,19 @@ func rareWord(nouns []float32, seed uint64) []float32 {
 	return vectors
 }
 
-// weightsOf reads those of a component's weights that match; their names begin with the component's.
-func (b *Base) weightsOf(name string, match func(name string, dims []int) bool) (map[string]op.Array, error) {
-	folder, err := checkpoint.Open(b.dir)
-	if err != nil {
-		return nil, err
-	}
-	defer folder.Close()
-	component, err := folder.Component(name)
-	if err != nil {
-		return nil, err
-	}
+// weightsOf are those of a component's frozen weights that match, where they lie; their names begin with the component's.
+func (b *Base) weightsOf(component string, match func(name string, dims []int) bool) (map[string]op.Array, error) {
 	weights := map[string]op.Array{}
-	for _, weight := range component.Names() {
-		if info, _ := component.Info(weight); !match(weight, info.Shape) {
-			continue
-		}
-		values, dims, err := component.Float32(weight)
+	for _, p := range b.UNetAndText {
+		views, err := p.Views()
 		if err != nil {
 			return nil, err
 		}
-		weights[name+"/"+weight] = op.Floats(values, dims...)
+		for name, view := range views {
+			if own, ok := strings.CutPrefix(name, component+"/"); ok && match(own, view.Dims) {
+				weights[name] = view
+			}
+		}
 	}
 	return weights, nil
 }
