@@ -13,6 +13,7 @@ import (
 	"likeness/models/backend/ort"
 	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
+	"likeness/models/memory"
 	"likeness/models/op"
 	"likeness/models/pipeline"
 	"likeness/models/scheduler"
@@ -69,7 +70,7 @@ func (m *model) open(cfg config.Model, maxQueue int, reach pipeline.Reach, detec
 		return err
 	}
 	if options.Device == ort.CPU { // a GPU's memory is its own
-		backend.Free, backend.Weights, backend.Peak = meter{"/", cfg.MemoryLimit}.free, weightBytes, trace.Peak
+		backend.Free, backend.Weights, backend.Peak = memory.Meter{Root: "/", Limit: cfg.MemoryLimit}.Free, weightBytes, trace.Peak
 	}
 	if err := m.openBase(cfg, backend, options); err != nil {
 		return err

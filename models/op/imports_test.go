@@ -32,7 +32,7 @@ var rules = []rule{
 	{"models/backend/trace models/backend/ref models/backend/torch", "models/op", "a Builder knows the primitives, never a model"},
 	{"models/backend/onnx", "models/op models/safetensors", "graphs point into weight files and need no native library"},
 	{"models/backend/ort", "models/op models/backend/onnx", "it runs graphs and knows no model"},
-	{"models/config models/rng models/scheduler models/safetensors models/tokenizer models/pixels", "", "these are leaves that anything may use"},
+	{"models/config models/memory models/rng models/scheduler models/safetensors models/tokenizer models/pixels", "", "these are leaves that anything may use"},
 	{"models/checkpoint", "models/safetensors models/config", "a checkpoint is checked against a list of names, whoever made it"},
 	{"models/pipeline", "models/checkpoint models/clip models/config models/op models/pixels models/rng models/safetensors models/scheduler models/tokenizer models/unet models/vae",
 		"it runs networks through its Runner and takes concepts as plain slices: no Builder, no Concept"},

@@ -1,4 +1,4 @@
-package main
+package memory
 
 import (
 	"math"
@@ -10,7 +10,7 @@ import (
 // TestFreeMemory takes the least of machine, control groups and limit, without the page cache.
 func TestFreeMemory(t *testing.T) {
 	root := t.TempDir()
-	if got := (meter{root: root}).free(); got != math.MaxInt64 {
+	if got := (Meter{Root: root}).Free(); got != math.MaxInt64 {
 		t.Errorf("%d bytes where nothing is known", got)
 	}
 	write := func(file, text string) {
@@ -25,7 +25,7 @@ func TestFreeMemory(t *testing.T) {
 	}
 	is := func(limit float64, want int64) {
 		t.Helper()
-		if got := (meter{root, limit}).free(); got != want {
+		if got := (Meter{root, limit}).Free(); got != want {
 			t.Errorf("%d bytes are free, want %d", got, want)
 		}
 	}
@@ -42,7 +42,15 @@ func TestFreeMemory(t *testing.T) {
 	write("proc/self/status", "Name:\tserver\nVmRSS:\t 900000 kB\nRssAnon:\t  500000 kB\n")
 	is(1, 1_000_000_000-500_000<<10)
 	is(0.1, 0)
-	if got := (meter{root: "/"}).free(); got < 1<<20 || got == math.MaxInt64 {
+	if got := (Meter{Root: "/"}).Free(); got < 1<<20 || got == math.MaxInt64 {
 		t.Errorf("this machine has %d bytes free", got)
+	}
+	for name, of := range map[string]func(Meter) int64{"resident": Meter.Resident, "peak": Meter.Peak} {
+		if got := of(Meter{Root: "/"}); got < 1<<20 || got > 1<<40 {
+			t.Errorf("%s: %d bytes", name, got)
+		}
+		if got := of(Meter{Root: t.TempDir()}); got != 0 {
+			t.Errorf("%s: %d bytes where nothing is known", name, got)
+		}
 	}
 }
