@@ -13,6 +13,7 @@ import (
 
 	"likeness/encoder"
 	"likeness/models/backend/ort"
+	"likeness/models/memory"
 	"likeness/models/pixels"
 	"likeness/training/protocol"
 	"likeness/training/tune"
@@ -60,6 +61,7 @@ func (tuneCommand) Help() string {
 	}
 	b.WriteString(`
 A model folder's ` + protocol.ModelFile + ` may say what suits the model instead.
+Before the first step the memory that the run takes is printed; a run that would not fit is refused, with the flags that make it fit.
 All of them keep the step that is best on noise they never train on. Ctrl-C writes the best so far; the same command then goes on.
 
 Examples:
@@ -131,6 +133,9 @@ func (c *tuneCommand) Run(ctx context.Context) error {
 func (c *tuneCommand) tell(result *tune.Result) {
 	fmt.Fprintf(os.Stderr, "%s: <%s> of step %d, loss on held-out noise %.4f (%.4f before the first step), %d steps in %s\n",
 		c.Out, result.Concept.Word, result.Best, result.Last, result.First, result.Steps, result.Elapsed.Round(10*time.Millisecond))
+	if peak := (memory.Meter{Root: "/"}).Peak(); peak > 0 {
+		fmt.Fprintf(os.Stderr, "peak memory %.2f GB\n", float64(peak)/memory.Gigabyte)
+	}
 	if note := result.Note(); note != "" {
 		fmt.Fprintln(os.Stderr, note)
 	}
@@ -209,6 +214,10 @@ func (l *tuneLine) show(e tune.Event) {
 	every, before, after := 5*time.Second, "", "\n"
 	if l.terminal {
 		every, before, after = 100*time.Millisecond, "\r\x1b[K", ""
+	}
+	if e.Plan != nil {
+		fmt.Fprintln(os.Stderr, e.Preparing)
+		return
 	}
 	if time.Since(l.shown) < every && (e.Step < e.Steps || e.Preparing != "") {
 		return

@@ -18,6 +18,7 @@ import (
 	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
 	"likeness/models/clip"
+	"likeness/models/memory"
 	"likeness/models/op"
 	"likeness/models/tokenizer"
 	"likeness/models/unet"
@@ -34,6 +35,7 @@ type Base struct {
 	tokenizer   *tokenizer.Tokenizer
 	encoder     *encoder.Encoder  // nil: the folder has none
 	methods     []protocol.Method // as the model has them
+	memory      memory.Meter
 }
 
 // Open reads a model folder to the engine. The caller closes the Base.
@@ -43,7 +45,7 @@ func Open(engine *torch.Engine, dir string) (*Base, error) {
 		return nil, err
 	}
 	defer folder.Close()
-	b := &Base{engine: engine, dir: dir}
+	b := &Base{engine: engine, dir: dir, memory: memory.Meter{Root: "/"}}
 	if b.methods, err = protocol.For(dir); err != nil {
 		return nil, err
 	}
@@ -64,6 +66,15 @@ func Open(engine *torch.Engine, dir string) (*Base, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), b.Close())
 	}
 	return b, nil
+}
+
+// weights are the bytes of the frozen networks.
+func (b *Base) weights() int64 {
+	bytes := b.VAE.Bytes()
+	for _, p := range b.UNetAndText {
+		bytes += p.Bytes()
+	}
+	return bytes
 }
 
 // check refuses what the losses here do not know.

@@ -48,6 +48,7 @@ type Event struct {
 	Left        time.Duration // until the last step
 	PerSecond   float64       // steps a second
 	Sample      image.Image   // nil on most steps
+	Plan        *Plan         // what memory the run takes, in the first event
 	Preparing   string        // what is done before the first step; the other fields are zero then
 }
 

@@ -291,7 +291,7 @@ func newEngine(t *testing.T) *torch.Engine {
 	return e
 }
 
-func openBase(t *testing.T, engine *torch.Engine, dir string) *Base {
+func openBase(t testing.TB, engine *torch.Engine, dir string) *Base {
 	t.Helper()
 	b, err := Open(engine, dir)
 	if err != nil {

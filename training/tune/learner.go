@@ -93,6 +93,12 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 	return all
 }
 
+// rates are the learning rates of the parts of what is learned; one of zero does not move.
+func (l *learner) rates() map[string]float64 {
+	return map[string]float64{wordsPart: l.wordRate, layersPart: l.rate, textPart: l.rate, shiftsPart: l.rate, editsPart: l.rate,
+		locksPart: 0, checkpoint.UNet: l.weightRate, checkpoint.TextEncoder: l.weightRate}
+}
+
 // learned puts numbers in the place of the first values; the gain is in the layers' up halves then. lost is the part of weights' changes
 // that layers do not hold.
 func (l *learner) learned(engine *torch.Engine, numbers map[string]op.Array) (vectors []float32, layers concept.LoRA, lost float64, err error) {

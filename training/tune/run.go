@@ -45,6 +45,13 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 	if t.learner, err = m.start(ctx, b, cfg, photos); err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Name, err)
 	}
+	plan, err := t.fits()
+	if err != nil {
+		return nil, err
+	}
+	if report != nil {
+		report(Event{Preparing: plan.String(), Plan: &plan})
+	}
 	if err := t.prepare(func(what string) {
 		if report != nil {
 			report(Event{Preparing: what})
@@ -93,8 +100,7 @@ func newRun(t *task, patience int) (*run, error) {
 	r := &run{task: t, engine: t.base.engine, groups: map[string]group{}, patience: patience, bestLoss: math.Inf(1)}
 	numbers := t.learner.numbers(t.base.Text.HiddenSize)
 	var err error
-	for part, rate := range map[string]float64{wordsPart: t.learner.wordRate, layersPart: t.learner.rate, textPart: t.learner.rate,
-		shiftsPart: t.learner.rate, editsPart: t.learner.rate, locksPart: 0, checkpoint.UNet: t.learner.weightRate, checkpoint.TextEncoder: t.learner.weightRate} {
+	for part, rate := range t.learner.rates() {
 		own := maps.Clone(numbers)
 		maps.DeleteFunc(own, func(name string, _ op.Array) bool { return !strings.HasPrefix(name, part+"/") })
 		if len(own) == 0 {
@@ -125,13 +131,18 @@ func newRun(t *task, patience int) (*run, error) {
 	return r, r.resume()
 }
 
+// factored tells whether of a part's squared gradients only means are kept.
+func (t *task) factored(part string) bool {
+	return (part == checkpoint.UNet || part == checkpoint.TextEncoder) && t.cfg.LowMemory
+}
+
 // optimizer is that of a part of what is learned.
 func (r *run) optimizer(part string, params *torch.Params) (torch.Optimizer, error) {
 	decay := r.learner.decay
 	if part == wordsPart {
 		decay = 0
 	}
-	if part == weightsPart && r.cfg.LowMemory {
+	if r.factored(part) {
 		return r.engine.NewAdafactor(params, torch.AdafactorConfig{WeightDecay: decay})
 	}
 	return r.engine.NewAdamW(params, torch.AdamWConfig{Beta1: 0.9, Beta2: 0.999, Eps: 1e-8, WeightDecay: decay})
@@ -350,11 +361,19 @@ const (
 	lightBatch = 4
 )
 
+// together is the number of noisy pictures that are measured at a time.
+func (t *task) together() int {
+	if t.cfg.LowMemory {
+		return min(heldOut, t.cfg.Batch)
+	}
+	return min(heldOut, lightBatch*t.cfg.Batch)
+}
+
 // measure is the loss on noise that is never trained on, and keeps the numbers where it is the lowest so far.
 func (r *run) measure() error {
 	random := rand.New(rand.NewPCG(r.cfg.Seed, 0))
 	sum := 0.0
-	together := lightBatch * r.cfg.Batch
+	together := r.together()
 	for first := 0; first < heldOut; first += together {
 		rows := min(together, heldOut-first)
 		out, err := r.engine.Run(r.loss(1), r.batch(r.plain, random, rows, first, heldOut), r.weights()...)

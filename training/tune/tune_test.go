@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 
 	"likeness/encoder"
@@ -46,7 +47,7 @@ func withCovariance(t *testing.T, dir string) string {
 }
 
 // writePhotos writes n photos of coloured shapes.
-func writePhotos(t *testing.T, n int) string {
+func writePhotos(t testing.TB, n int) string {
 	t.Helper()
 	dir := t.TempDir()
 	r := rand.New(rand.NewPCG(4, 4))
@@ -70,7 +71,7 @@ func writePhotos(t *testing.T, n int) string {
 
 func centre(side int) *encoder.Intake { return encoder.NewIntake(encoder.IntakeConfig{Size: side}) }
 
-func readPhotos(t *testing.T, b *Base, n int) []Photo {
+func readPhotos(t testing.TB, b *Base, n int) []Photo {
 	t.Helper()
 	photos, err := ReadPhotos(t.Context(), writePhotos(t, n), centre, b.Side(), b.Seen())
 	if err != nil || len(photos) != n {
@@ -425,5 +426,50 @@ func TestLowMemoryLearns(t *testing.T) {
 	}
 	if rest := tune(t, b, photos, cfg); !same(rest.Concept, whole.Concept) {
 		t.Error("a resumed run differs from one that was not stopped")
+	}
+}
+
+// A disk that is full when a run is saved costs nothing of what was saved before.
+func TestFullDiskKeepsTheCheckpoint(t *testing.T) {
+	b := openBase(t, newEngine(t), tinySD)
+	photos := readPhotos(t, b, 1)
+	cfg := config("lora")
+	whole := tune(t, b, photos, cfg)
+	cfg.Run = t.TempDir()
+	until := func(step int, then func()) error {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		_, err := Tune(ctx, b, photos, cfg, func(e Event) {
+			if e.Step == step {
+				then()
+				cancel()
+			}
+		})
+		return err
+	}
+	if err := until(3, func() {}); err != nil {
+		t.Fatal(err)
+	}
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before) })
+	err := until(4, func() {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4096, Max: before.Max}); err != nil {
+			t.Error(err)
+		}
+	})
+	if err == nil || !strings.Contains(err.Error(), checkpointFile) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	if rest := tune(t, b, photos, cfg); !same(rest.Concept, whole.Concept) {
+		t.Error("the run that goes on from what was saved before differs from one that was not stopped")
+	}
+	if left, err := os.ReadDir(cfg.Run); err != nil || len(left) > 0 {
+		t.Errorf("%v is left: %v", left, err)
 	}
 }

@@ -76,6 +76,9 @@ func New(cfg Config) (*Engine, error) {
 	return e, nil
 }
 
+// Compute is the precision of products.
+func (e *Engine) Compute() Precision { return e.cfg.Compute }
+
 func (e *Engine) loop(ready chan<- error) {
 	runtime.LockOSThread()
 	defer close(e.ended)

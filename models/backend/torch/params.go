@@ -63,6 +63,15 @@ func (e *Engine) ReadParams(names []string, read func(name string) (op.Array, er
 // Names lists the weights, sorted.
 func (p *Params) Names() []string { return slices.Clone(p.names) }
 
+// Bytes is the memory of the weights alone.
+func (p *Params) Bytes() int64 {
+	var n int64
+	for _, t := range p.tensors {
+		n += 4 * int64(op.Size(t.dims))
+	}
+	return n
+}
+
 // track makes a leaf gather a gradient, zero at first.
 func (p *Params) track(c lib.Ctensor) error {
 	b := builder{engine: p.engine}
