@@ -114,7 +114,7 @@ func TestPlanIsMeasured(t *testing.T) {
 	}
 	pack, large := filepath.Join("..", "..", "models", "demo"), largerUNet(t)
 	for _, c := range []planCase{
-		{pack, "quick", "float32", 8, false}, {large, "lora", "float32", 4, false}, {large, "lora", "bfloat16", 4, true}, {large, "dreambooth", "float32", 1, false},
+		{pack, "quick", "float32", 8, false}, {large, "lora", "float32", 4, false}, {large, "lora", "bfloat16", 4, true},
 	} {
 		text, err := json.Marshal(c)
 		if err != nil {
