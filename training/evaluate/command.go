@@ -65,6 +65,7 @@ func (Command) Help() string {
 	}
 	fmt.Fprintf(&b, "\nquick is measured with %s steps, others with as many as training tune takes.\n", strings.Trim(fmt.Sprint(quickSteps), "[]"))
 	b.WriteString(`
+Methods that move weights are drawn with all of them, not with the concept of low rank that holds a part.
 It writes comparison.json, comparison.svg and .png (identity against editability, time as colour) and sheets/*.png into the folder of --run.
 Ctrl-C leaves the figures of the persons that are done; the same command then goes on.
 

@@ -52,6 +52,7 @@ type settings struct {
 	GuidanceScale float64
 	Tuning        tune.Config
 	Defaults      tune.Config
+	Whole         bool `json:",omitempty"` // drawn with all weights that were learned
 }
 
 // outcome is what is known of a candidate and a person, beside the concept and the pictures.
@@ -151,7 +152,7 @@ func (c *comparison) picturePath(i, j int, k candidate) string {
 
 func (c *comparison) settings(k candidate) (json.RawMessage, error) {
 	return json.Marshal(settings{Model: c.model, Seed: c.Seed, Validation: c.Validation, Pictures: c.Pictures, Photos: c.photos, Steps: c.Steps,
-		GuidanceScale: c.GuidanceScale, Tuning: k.tuning, Defaults: k.defaults})
+		GuidanceScale: c.GuidanceScale, Tuning: k.tuning, Defaults: k.defaults, Whole: k.movesWeights()})
 }
 
 // made is what is there of a person and a candidate, nil where it must be made.
@@ -185,17 +186,18 @@ func (c *comparison) one(ctx context.Context, i int, k candidate) (err error) {
 		return err
 	}
 	start := time.Now()
-	learned, steps, err := c.learn(ctx, k, photos, func(part float64) { c.tell(i, k, int(part*float64(k.work()))) })
+	l, err := c.learn(ctx, k, photos, func(part float64) { c.tell(i, k, int(part*float64(k.work()))) })
 	if err != nil {
 		return err
 	}
-	o.Seconds, o.Steps = time.Since(start).Seconds(), steps
+	o.Seconds, o.Steps = time.Since(start).Seconds(), l.steps
 	c.done += k.work()
-	if o.Bytes, err = store(filepath.Join(dir, conceptFile), learned); err != nil {
+	with, drawn, bytes, done, err := c.keep(dir, k, l)
+	if err != nil {
 		return err
 	}
-	start = time.Now()
-	if err := c.paint(ctx, i, k, learned); err != nil {
+	o.Bytes, start = bytes, time.Now()
+	if err := errors.Join(c.paint(ctx, i, k, with, drawn), done()); err != nil {
 		return err
 	}
 	o.PictureMS = perItem(time.Since(start), c.Pictures)
@@ -264,24 +266,24 @@ func (c *comparison) warmUp(ctx context.Context, k candidate, photos []tune.Phot
 	}
 	c.warm = c.warm || k.tuning.Method != ""
 	k.tuning.Steps = 1
-	_, _, err := c.learn(ctx, k, photos, nil)
+	_, err := c.learn(ctx, k, photos, nil)
 	return err
 }
 
-// learn makes a concept; told, which may be nil, is given the part that is done.
-func (c *comparison) learn(ctx context.Context, k candidate, photos []tune.Photo, told func(part float64)) (*concept.Concept, int, error) {
+// learn makes what is to be drawn; told, which may be nil, is given the part that is done.
+func (c *comparison) learn(ctx context.Context, k candidate, photos []tune.Photo, told func(part float64)) (learnt, error) {
 	switch {
 	case k.method == "":
-		return nil, 0, nil
+		return learnt{}, nil
 	case k.tuning.Method == "" && c.painter.encoder == nil:
-		return nil, 0, errors.New("the model has no encoder: train one with `training encoder`")
+		return learnt{}, errors.New("the model has no encoder: train one with `training encoder`")
 	case k.tuning.Method == "":
 		var seen []*encoder.Photo
 		for _, p := range photos {
 			seen = append(seen, p.Seen)
 		}
-		learned, err := c.painter.encoder.Encode(ctx, seen, word, class)
-		return learned, 0, err
+		made, err := c.painter.encoder.Encode(ctx, seen, word, class)
+		return learnt{concept: made}, err
 	}
 	result, err := tune.Tune(ctx, c.base, photos, k.tuning, func(e tune.Event) {
 		if told != nil && e.Preparing == "" {
@@ -295,19 +297,19 @@ func (c *comparison) learn(ctx context.Context, k candidate, photos []tune.Photo
 		err = ctx.Err()
 	}
 	if err != nil {
-		return nil, 0, err
+		return learnt{}, err
 	}
-	return result.Concept, result.Steps, nil
+	return learnt{result.Concept, result, result.Steps}, nil
 }
 
 // paint makes and writes a person's pictures with a concept, or without.
-func (c *comparison) paint(ctx context.Context, i int, k candidate, learned *concept.Concept) error {
+func (c *comparison) paint(ctx context.Context, i int, k candidate, with *painter, learned *concept.Concept) error {
 	who, subjects := "a "+class, []pipeline.Subject(nil)
 	if learned != nil {
-		if err := c.painter.grow(learned); err != nil {
+		if err := with.grow(learned); err != nil {
 			return err
 		}
-		s, err := c.painter.subject(learned)
+		s, err := with.subject(learned)
 		if err != nil {
 			return err
 		}
@@ -318,7 +320,7 @@ func (c *comparison) paint(ctx context.Context, i int, k candidate, learned *con
 	made := make(chan struct{}, c.Pictures)
 	for j, context := range c.subjects[i].contexts {
 		group.Go(func() error {
-			picture, err := c.picture(within, c.painter.engine, i, j, pipeline.Request{Prompt: portraits.Prompt(context, who), Subjects: subjects})
+			picture, err := c.picture(within, with.engine, i, j, pipeline.Request{Prompt: portraits.Prompt(context, who), Subjects: subjects})
 			if err != nil {
 				return err
 			}

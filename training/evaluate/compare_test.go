@@ -8,6 +8,7 @@ import (
 	"errors"
 	"image"
 	"image/png"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -131,6 +132,18 @@ func TestCompareMethods(t *testing.T) {
 		sheet, err := png.DecodeConfig(f)
 		if err != nil || sheet.Width != (1+seeds)*portraits.Size || sheet.Height != 2*portraits.Size {
 			t.Errorf("%s: a contact sheet of %d×%d, %v", k.name, sheet.Width, sheet.Height, err)
+		}
+	}
+	unet, err := os.Stat(filepath.Join(model, "unet", "diffusion_pytorch_model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range c.candidates { // drawn with all weights that were learned, which are let go after that
+		if o := c.made(0, k); k.movesWeights() != (int64(o.Bytes) > unet.Size()) {
+			t.Errorf("%s takes %d bytes, the UNet %d", k.name, o.Bytes, unet.Size())
+		}
+		if _, err := os.Stat(filepath.Join(c.folder(0, k), modelFolder)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", k.name, err)
 		}
 	}
 	made, err := concept.Read(filepath.Join(dir, "persons/001/encoder-5-steps/concept.safetensors"))
