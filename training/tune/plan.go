@@ -14,8 +14,12 @@ import (
 	"likeness/models/vae"
 )
 
-// unread are the bytes of libtorch's code and tables that come to memory with the first step.
-const unread = 70 << 20
+// unread are the bytes of libtorch's code and tables that come to memory with the first step, as measured; of products in bfloat16 there are
+// more.
+const (
+	unread     = 70 << 20
+	unreadHalf = 110 << 20
+)
 
 // gaps is how much more memory tensors take than they fill: what is freed between others fits the next ones only in part.
 const gaps = 1.25
@@ -24,6 +28,9 @@ const gaps = 1.25
 func (t *task) plan() (Plan, error) {
 	p := Plan{Weights: t.base.weights()}
 	p.Program = max(0, t.base.memory.Resident()-p.Weights) + unread
+	if t.base.engine.Compute() == torch.BFloat16 {
+		p.Program += unreadHalf - unread
+	}
 	numbers := t.learner.numbers(t.base.Text.HiddenSize)
 	rates := t.learner.rates()
 	copies := int64(2)
