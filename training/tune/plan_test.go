@@ -113,8 +113,8 @@ func TestPlanIsMeasured(t *testing.T) {
 		return
 	}
 	pack, large := filepath.Join("..", "..", "models", "demo"), largerUNet(t)
-	for _, c := range []planCase{
-		{pack, "quick", "float32", 8, false}, {large, "lora", "float32", 4, false}, {large, "lora", "bfloat16", 4, true},
+	for c, off := range map[planCase]float64{ // what kernels for bfloat16 take differs between processors
+		{pack, "quick", "float32", 8, false}: 0.15, {large, "lora", "float32", 4, false}: 0.15, {large, "lora", "bfloat16", 4, true}: 0.3,
 	} {
 		text, err := json.Marshal(c)
 		if err != nil {
@@ -133,7 +133,7 @@ func TestPlanIsMeasured(t *testing.T) {
 				t.Logf("%s %s", text, line)
 			}
 		}
-		if ratio := peak / plan; !(ratio > 0.85 && ratio < 1.15) {
+		if ratio := peak / plan; !(ratio > 1-off && ratio < 1+off) {
 			t.Errorf("%s: the peak is %.2f of what was planned", text, ratio)
 		}
 	}
