@@ -3,20 +3,17 @@
 package tune
 
 import (
-	"context"
 	"errors"
 	"image"
 	"image/color"
 	"image/draw"
 	"image/png"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
-	"syscall"
 	"testing"
 
 	"likeness/encoder"
@@ -24,7 +21,6 @@ import (
 	"likeness/encoder/encodertest"
 	"likeness/encoder/exchange"
 	"likeness/models/checkpoint"
-	"likeness/models/op"
 )
 
 // withEncoder is a copy of the tiny folder with an encoder.
@@ -131,72 +127,7 @@ func TestOneSeedTwice(t *testing.T) {
 }
 
 // A run that is stopped and started again ends where one that never stopped does.
-func TestResume(t *testing.T) {
-	b := openBase(t, newEngine(t), withEncoder(t))
-	photos := readPhotos(t, b, 1)
-	for _, method := range everyMethod {
-		cfg := config(method)
-		whole := tune(t, b, photos, cfg)
-		cfg.Run = filepath.Join(t.TempDir(), "run")
-		ctx, cancel := context.WithCancel(t.Context())
-		half, err := Tune(ctx, b, photos, cfg, func(e Event) {
-			if e.Step == 3 {
-				cancel()
-			}
-		})
-		if err != nil || !half.Interrupted || half.Steps != 3 {
-			t.Fatal(half, err)
-		}
-		saved := filepath.Join(cfg.Run, checkpointFile)
-		if _, err := os.Stat(saved); err != nil {
-			t.Fatal(err)
-		}
-		var steps []int
-		rest, err := Tune(t.Context(), b, photos, cfg, func(e Event) {
-			if e.Preparing == "" {
-				steps = append(steps, e.Step)
-			}
-		})
-		if err != nil || len(steps) == 0 || steps[0] != 4 {
-			t.Fatal(steps, err)
-		}
-		if !same(rest.Concept, whole.Concept) || rest.Best != whole.Best || rest.Steps != whole.Steps || rest.First != whole.First {
-			t.Errorf("%s: a resumed run differs from one that was not stopped", method)
-		}
-		if _, err := os.Stat(saved); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("%s: the checkpoint of a finished run is still there: %v", method, err)
-		}
-	}
-}
-
 // A checkpoint of other settings is not gone on from; a damaged one is named.
-func TestOtherCheckpoints(t *testing.T) {
-	b := openBase(t, newEngine(t), tinySD)
-	photos := readPhotos(t, b, 1)
-	cfg := config("lora")
-	cfg.Run = t.TempDir()
-	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := Tune(ctx, b, photos, cfg, func(Event) { cancel() }); err != nil {
-		t.Fatal(err)
-	}
-	other := cfg
-	other.Rank = 2
-	first := 0
-	if _, err := Tune(t.Context(), b, photos, other, func(e Event) {
-		if first == 0 {
-			first = e.Step
-		}
-	}); err != nil || first != 1 {
-		t.Errorf("a run of other settings begins at step %d: %v", first, err)
-	}
-	if err := os.WriteFile(filepath.Join(cfg.Run, checkpointFile), []byte("torn"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Tune(t.Context(), b, photos, cfg, nil); err == nil || !strings.Contains(err.Error(), checkpointFile) {
-		t.Errorf("a damaged checkpoint gave %v", err)
-	}
-}
-
 // quick ends early where it does not gain, and the prediction is what it keeps then.
 func TestQuickKeepsThePrediction(t *testing.T) {
 	b := openBase(t, newEngine(t), withEncoder(t))
@@ -369,107 +300,5 @@ func TestResolution(t *testing.T) {
 }
 
 // Blocks that are computed again in the backward pass have the gradients of those that are kept.
-func TestLowMemoryGradients(t *testing.T) {
-	b := openBase(t, newEngine(t), withEncoder(t))
-	photos := readPhotos(t, b, 1)
-	for _, m := range Methods {
-		gradients := func(low bool) map[string]op.Array {
-			cfg := config(m.Name)
-			cfg.LowMemory = low
-			r := start(t, b, m, cfg, photos)
-			defer r.close()
-			if _, err := r.learn(r.batch(r.varied, rand.New(rand.NewPCG(1, 2)), 2, 0, 2)); err != nil {
-				t.Fatal(err)
-			}
-			all := map[string]op.Array{}
-			for _, g := range r.groups {
-				own, err := g.params.Gradients()
-				if err != nil {
-					t.Fatal(err)
-				}
-				maps.Copy(all, own)
-			}
-			return all
-		}
-		want, got := gradients(false), gradients(true)
-		if len(want) == 0 || len(got) != len(want) {
-			t.Fatalf("%s: gradients of %d weights, want %d", m.Name, len(got), len(want))
-		}
-		for name, w := range want {
-			for i, v := range w.F32 {
-				if d := math.Abs(float64(got[name].F32[i] - v)); d > 1e-6*max(1, math.Abs(float64(v))) {
-					t.Fatalf("%s: gradient of %s at %d: %g, want %g", m.Name, name, i, got[name].F32[i], v)
-				}
-			}
-		}
-	}
-}
-
 // With less memory dreambooth learns, as well as without, and goes on where it was stopped.
-func TestLowMemoryLearns(t *testing.T) {
-	b := openBase(t, newEngine(t), tinySD)
-	photos := readPhotos(t, b, 1)
-	cfg := config("dreambooth")
-	cfg.LR, cfg.LowMemory = 1e-3, true
-	whole := tune(t, b, photos, cfg)
-	if whole.Last >= whole.First || whole.Best == 0 {
-		t.Errorf("the loss on held-out noise is %g at step %d, %g before the first", whole.Last, whole.Best, whole.First)
-	}
-	cfg.Run = t.TempDir()
-	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := Tune(ctx, b, photos, cfg, func(e Event) {
-		if e.Step == 3 {
-			cancel()
-		}
-	}); err != nil {
-		t.Fatal(err)
-	}
-	if rest := tune(t, b, photos, cfg); !same(rest.Concept, whole.Concept) {
-		t.Error("a resumed run differs from one that was not stopped")
-	}
-}
-
 // A disk that is full when a run is saved costs nothing of what was saved before.
-func TestFullDiskKeepsTheCheckpoint(t *testing.T) {
-	b := openBase(t, newEngine(t), tinySD)
-	photos := readPhotos(t, b, 1)
-	cfg := config("lora")
-	whole := tune(t, b, photos, cfg)
-	cfg.Run = t.TempDir()
-	until := func(step int, then func()) error {
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		_, err := Tune(ctx, b, photos, cfg, func(e Event) {
-			if e.Step == step {
-				then()
-				cancel()
-			}
-		})
-		return err
-	}
-	if err := until(3, func() {}); err != nil {
-		t.Fatal(err)
-	}
-	var before syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before) })
-	err := until(4, func() {
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4096, Max: before.Max}); err != nil {
-			t.Error(err)
-		}
-	})
-	if err == nil || !strings.Contains(err.Error(), checkpointFile) {
-		t.Errorf("on a full disk: %v", err)
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
-		t.Fatal(err)
-	}
-	if rest := tune(t, b, photos, cfg); !same(rest.Concept, whole.Concept) {
-		t.Error("the run that goes on from what was saved before differs from one that was not stopped")
-	}
-	if left, err := os.ReadDir(cfg.Run); err != nil || len(left) > 0 {
-		t.Errorf("%v is left: %v", left, err)
-	}
-}
