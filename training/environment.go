@@ -10,7 +10,7 @@ import (
 // environment is what glibc and OpenMP read as a process starts, as for_training of scripts/env has it. Freed memory is kept, which training
 // takes again at every step (a fifth of the time). Threads that wait for each other spin for a moment only and then sleep: OpenMP's own 300,000
 // turns take the processor from those they wait for where anything else runs, as the server that started this worker does (beside four busy
-// processes on two cores a step took 15 times as long), and sleeping at once costs two thirds of the speed where nothing does.
+// processes on two cores a step took 15 times as long), and sleeping at once makes a step take 1.5 to 1.8 times as long where nothing does.
 var environment = map[string]string{
 	"MALLOC_TRIM_THRESHOLD_": "8589934592",
 	"MALLOC_MMAP_THRESHOLD_": "4294967296",

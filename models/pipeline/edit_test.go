@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"likeness/models/pipeline"
@@ -31,20 +30,7 @@ func TestGatedChanges(t *testing.T) {
 	wide := request("a drawing of <me>", me)
 	wide.GateBias, wide.GateTemperature = 0.2, 1
 	requests := []pipeline.Request{request("a drawing of <me>", me), request("a drawing of a cat"), request("<me> and <ann> hi", me, ann), request("<ann> hi", ann), wide}
-	together := make([]*pipeline.Result, len(requests))
-	var wait sync.WaitGroup
-	for i, r := range requests {
-		wait.Go(func() {
-			var err error
-			if together[i], err = e.Generate(t.Context(), r, nil); err != nil {
-				t.Errorf("request %d: %v", i, err)
-			}
-		})
-	}
-	wait.Wait()
-	if t.Failed() {
-		return
-	}
+	together := generateTogether(t, e, requests)
 	for i, r := range requests {
 		if d := furthest(t, together[i].Latents.F32, generate(t, layered, r).Latents.F32); d > 1e-4 {
 			t.Errorf("request %d: layered text is %g away", i, d)

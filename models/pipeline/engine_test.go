@@ -40,25 +40,32 @@ func TestTogether(t *testing.T) {
 		}
 		requests = append(requests, r)
 	}
-	together := make([]*pipeline.Result, len(requests))
+	together := generateTogether(t, crowd, requests)
+	for i, r := range requests {
+		if d := furthest(t, together[i].Latents.F32, generate(t, alone, r).Latents.F32); d > 1e-4 {
+			t.Errorf("request %d: latents differ by %g from those made alone", i, d)
+		}
+	}
+}
+
+// generateTogether is generate for requests that are all under way at once.
+func generateTogether(t *testing.T, e *pipeline.Engine, requests []pipeline.Request) []*pipeline.Result {
+	t.Helper()
+	results := make([]*pipeline.Result, len(requests))
 	var wait sync.WaitGroup
 	for i, r := range requests {
 		wait.Go(func() {
-			result, err := crowd.Generate(context.Background(), r, nil)
-			if err != nil {
+			var err error
+			if results[i], err = e.Generate(t.Context(), r, nil); err != nil {
 				t.Errorf("request %d: %v", i, err)
 			}
-			together[i] = result
 		})
 	}
 	wait.Wait()
-	for i, r := range requests {
-		if want := generate(t, alone, r); together[i] != nil {
-			if d := furthest(t, together[i].Latents.F32, want.Latents.F32); d > 1e-4 {
-				t.Errorf("request %d: latents differ by %g from those made alone", i, d)
-			}
-		}
+	if t.Failed() {
+		t.FailNow()
 	}
+	return results
 }
 
 func TestScale(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"likeness/models/checkpoint"
@@ -112,20 +111,7 @@ func together(t *testing.T, c *adapterCase) {
 	requests = append(requests, pipeline.Request{Prompt: "a drawing of <me>", Seed: 9, Steps: 4, Subjects: []pipeline.Subject{both}})
 	requests[2].CacheInterval = 2 // the outermost layers attend to pictures too
 	requests[3].GuidanceEnd = 0.5
-	together := make([]*pipeline.Result, len(requests))
-	var wait sync.WaitGroup
-	for i, r := range requests {
-		wait.Go(func() {
-			var err error
-			if together[i], err = c.engine.Generate(t.Context(), r, nil); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wait.Wait()
-	if t.Failed() {
-		return
-	}
+	together := generateTogether(t, c.engine, requests)
 	plain := openFolder(t, tinySD, backend, pipeline.EngineConfig{})
 	for i, r := range requests {
 		alone := generate(t, c.engine, r).Latents.F32

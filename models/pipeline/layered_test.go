@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"likeness/models/pipeline"
@@ -35,20 +34,7 @@ func TestLayeredWords(t *testing.T) {
 	requests := []pipeline.Request{request("a (<me>:1.2) in "+long, same), request("a (<me>:1.2) in "+long, other), request("a drawing of a cat"),
 		request("<me> and <bob>", same, bob), request("<me> and <bob>", other, bob)}
 	requests[3].NegativePrompt = long
-	results := make([]*pipeline.Result, len(requests))
-	var wait sync.WaitGroup
-	for i, r := range requests {
-		wait.Go(func() {
-			var err error
-			if results[i], err = e.Generate(t.Context(), r, nil); err != nil {
-				t.Errorf("request %d: %v", i, err)
-			}
-		})
-	}
-	wait.Wait()
-	if t.Failed() {
-		return
-	}
+	results := generateTogether(t, e, requests)
 	for i, r := range requests {
 		var shared []pipeline.Subject
 		for _, s := range r.Subjects {

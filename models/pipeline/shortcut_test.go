@@ -193,23 +193,9 @@ func TestShortcutsTogether(t *testing.T) {
 		}
 		requests = append(requests, r)
 	}
-	together := make([]*pipeline.Result, len(requests))
-	var wait sync.WaitGroup
-	for i, r := range requests {
-		wait.Go(func() {
-			result, err := crowd.Generate(context.Background(), r, nil)
-			if err != nil {
-				t.Errorf("request %d: %v", i, err)
-			}
-			together[i] = result
-		})
-	}
-	wait.Wait()
+	together := generateTogether(t, crowd, requests)
 	for i, r := range requests {
 		want := generate(t, alone, r)
-		if together[i] == nil {
-			continue
-		}
 		if d := furthest(t, together[i].Latents.F32, want.Latents.F32); d > 1e-4 || together[i].Steps != want.Steps {
 			t.Errorf("request %d: latents differ by %g from those made alone, by %v and %v", i, d, together[i].Steps, want.Steps)
 		}
