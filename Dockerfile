@@ -3,7 +3,9 @@ FROM golang:1.26-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip npm unzip && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 ENV LIKENESS_NATIVE=/native
+COPY go.mod go.sum ./
 COPY scripts scripts
+COPY models/backend/ort/kernels models/backend/ort/kernels
 RUN scripts/setup
 COPY . .
 RUN scripts/build

@@ -87,11 +87,11 @@ func (p placement) open(name string, model op.Model, weights *checkpoint.Compone
 
 // emit makes the graph of a component's network.
 func (p placement) emit(name string, model op.Model, weights *checkpoint.Component) (*onnx.Graph, error) {
-	compute := p.of(name)
+	o := onnx.Options{Name: name, Compute: p.of(name), OwnConv: p.Device == ort.CPU && !p.compiled(name)}
 	if p.compiled(name) {
-		compute = onnx.Float32
+		o.Compute = onnx.Float32
 	}
-	graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, Compute: compute})
+	graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), o)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
 	}

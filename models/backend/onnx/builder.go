@@ -21,7 +21,8 @@ type value struct {
 
 type builder struct {
 	weights  Weights
-	compute  int     // the type of weights, and of what is computed with them: protoFloat, or a half precision
+	compute  int // the type of weights, and of what is computed with them: protoFloat, or a half precision
+	ownConv  bool
 	graph    message // the GraphProto: its nodes, initializers, inputs and outputs in the order they are made
 	nodes    int
 	values   map[string]*value // weights by name
@@ -88,7 +89,7 @@ func (b *builder) emit(kind, output string, a attrs, inputs []*value) {
 	m.string(4, kind)
 	for _, name := range slices.Sorted(maps.Keys(a)) {
 		if name == "domain" {
-			m.string(7, microsoft)
+			m.string(7, a[name].(string))
 		} else {
 			m.bytes(5, attribute(name, a[name]))
 		}

@@ -55,5 +55,5 @@ func (o Options) device(s *runtime.SessionOptions) error {
 	case o.BFloat16:
 		return appendOpenVINO(s, o.Threads)
 	}
-	return nil
+	return addKernels(s)
 }

@@ -10,9 +10,14 @@ import (
 )
 
 // TestSuite holds emitted graphs, run by ONNX Runtime, against the reference.
-func TestSuite(t *testing.T) {
+func TestSuite(t *testing.T) { runSuite(t, false) }
+
+// TestSuiteOfOwnConv does so with our own convolutions.
+func TestSuiteOfOwnConv(t *testing.T) { runSuite(t, true) }
+
+func runSuite(t *testing.T, ownConv bool) {
 	optest.Run(t, 1e-4, func(model op.Model, weights, inputs map[string]op.Array) (map[string]op.Array, error) {
-		g, err := onnx.Emit(model, onnx.FromArrays(weights), onnx.Options{Name: "suite"})
+		g, err := onnx.Emit(model, onnx.FromArrays(weights), onnx.Options{Name: "suite", OwnConv: ownConv})
 		if err != nil {
 			return nil, err
 		}
