@@ -40,6 +40,22 @@ func TestConv(t *testing.T) {
 	}
 }
 
+// TestConvCached: the cache knows the operator.
+func TestConvCached(t *testing.T) {
+	weights := map[string]op.Array{"conv.weight": filled(16, 32, 3, 3), "conv.bias": filled(16)}
+	inputs := map[string]op.Array{"x": filled(1, 32, 12, 12)}
+	want := convolved(t, convSession(t, weights, true), inputs)
+	cache := t.TempDir()
+	for range 2 {
+		s, err := ort.Open(convGraph(t, weights, true), ort.Options{Cache: cache})
+		if err != nil {
+			t.Fatal(err)
+		}
+		optest.Near(t, "y", convolved(t, s, inputs), want, 0)
+		s.Close()
+	}
+}
+
 // TestConvAlone: an image's result is the same to the bit whatever else is in its batch.
 func TestConvAlone(t *testing.T) {
 	weights := map[string]op.Array{"conv.weight": filled(16, 32, 3, 3), "conv.bias": filled(16)}
@@ -66,18 +82,21 @@ func convolved(t *testing.T, s *ort.Session, inputs map[string]op.Array) op.Arra
 	return outputs["y"]
 }
 
-// convSession is a graph of one convolution of x [., in, ., .].
-func convSession(t testing.TB, weights map[string]op.Array, own bool) *ort.Session {
+// convGraph is one convolution of x [., in, ., .].
+func convGraph(t testing.TB, weights map[string]op.Array, own bool) *onnx.Graph {
 	w := weights["conv.weight"].Dims
-	model := func(s op.Scope) map[string]op.Tensor {
+	g, err := onnx.Emit(func(s op.Scope) map[string]op.Tensor {
 		x := s.Input("x", op.Float32, -1, w[1], -1, -1)
 		return map[string]op.Tensor{"y": x.Conv2D(s.At("conv").Weight("weight", w...), s.At("conv").Weight("bias", w[0]), 1, 1)}
-	}
-	g, err := onnx.Emit(model, onnx.FromArrays(weights), onnx.Options{Name: "conv", OwnConv: own})
+	}, onnx.FromArrays(weights), onnx.Options{Name: "conv", OwnConv: own})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := ort.Open(g, ort.Options{})
+	return g
+}
+
+func convSession(t testing.TB, weights map[string]op.Array, own bool) *ort.Session {
+	s, err := ort.Open(convGraph(t, weights, own), ort.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
