@@ -87,7 +87,7 @@ func (p placement) open(name string, model op.Model, weights *checkpoint.Compone
 
 // emit makes the graph of a component's network.
 func (p placement) emit(name string, model op.Model, weights *checkpoint.Component) (*onnx.Graph, error) {
-	o := onnx.Options{Name: name, Compute: p.of(name), OwnConv: p.Device == ort.CPU && !p.compiled(name)}
+	o := onnx.Options{Name: name, Compute: p.of(name), OwnOps: p.Device == ort.CPU && !p.compiled(name)}
 	if p.compiled(name) {
 		o.Compute = onnx.Float32
 	}

@@ -14,7 +14,7 @@ import (
 
 // openNetwork makes a component's model run on ONNX Runtime, as serving does.
 func openNetwork(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-	graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnConv: true})
+	graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnOps: true})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
 	}

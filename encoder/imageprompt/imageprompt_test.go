@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 const cases = "../../models/ipadapter/testdata"
 
 var backend = pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-	graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnConv: true})
+	graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnOps: true})
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ const prompt = "a drawing of a cat wearing a hat"
 // backend runs networks on ONNX Runtime; offsets act on the attention of the UNet's outer level.
 var backend = pipeline.Backend{
 	Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnConv: true})
+		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnOps: true})
 		if err != nil {
 			return nil, err
 		}

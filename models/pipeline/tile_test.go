@@ -126,7 +126,7 @@ func vaeEngine(t *testing.T, folder string, tiling Tiling) *Engine {
 		t.Fatal(err)
 	}
 	n := newNetworks(Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (Runner, error) {
-		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnConv: true})
+		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnOps: true})
 		if err != nil {
 			return nil, err
 		}

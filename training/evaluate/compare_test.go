@@ -45,7 +45,7 @@ func onRuntime(t *testing.T) Network {
 		t.Fatal(err)
 	}
 	return func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnConv: true})
+		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnOps: true})
 		if err != nil {
 			return nil, err
 		}

@@ -181,7 +181,7 @@ func serve(t *testing.T, dir string, c *concept.Concept) image.Image {
 		t.Fatal(err)
 	}
 	backend := pipeline.Backend{Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnConv: true})
+		graph, err := onnx.Emit(model, onnx.FromFiles(weights.Info), onnx.Options{Name: name, OwnOps: true})
 		if err != nil {
 			return nil, err
 		}

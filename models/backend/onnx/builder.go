@@ -22,7 +22,7 @@ type value struct {
 type builder struct {
 	weights  Weights
 	compute  int // the type of weights, and of what is computed with them: protoFloat, or a half precision
-	ownConv  bool
+	ownOps   bool
 	graph    message // the GraphProto: its nodes, initializers, inputs and outputs in the order they are made
 	nodes    int
 	values   map[string]*value // weights by name

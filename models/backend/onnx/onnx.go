@@ -12,7 +12,7 @@ import (
 )
 
 // The operator sets of a graph: 20 is the first with Gelu and ONNX Runtime has run it since 1.17; com.microsoft is
-// ONNX Runtime's own, for MultiHeadAttention and QuickGelu; likeness is package ort's, for convolutions on the CPU.
+// ONNX Runtime's own, for MultiHeadAttention and QuickGelu; likeness is package ort's, for the CPU.
 const (
 	opset     = 20
 	irVersion = 9
@@ -44,8 +44,8 @@ type Graph struct {
 type Options struct {
 	Name    string    // of the graph, for errors and profiles
 	Compute Precision // of weights, and of what is computed with them; inputs and outputs are float32 always
-	// OwnConv has 3×3 convolutions as the operator of package ort, which only its sessions for the CPU in float32 have.
-	OwnConv bool
+	// OwnOps has 3×3 convolutions and norms as operators of package ort, which only its sessions for the CPU in float32 have.
+	OwnOps bool
 }
 
 // Precision is a type of floating-point numbers. The zero Precision is Float32.
@@ -79,7 +79,7 @@ func Emit(model op.Model, weights Weights, o Options) (*Graph, error) {
 	if weights == nil {
 		weights = FromArrays(nil)
 	}
-	b := &builder{weights: weights, compute: computeType[o.Compute], ownConv: o.OwnConv, values: map[string]*value{}, derived: map[string]*value{}, inputs: map[string]Port{}}
+	b := &builder{weights: weights, compute: computeType[o.Compute], ownOps: o.OwnOps, values: map[string]*value{}, derived: map[string]*value{}, inputs: map[string]Port{}}
 	outputs, err := op.Build(b, model)
 	if err != nil {
 		return nil, fmt.Errorf("graph %s: %w", o.Name, err)

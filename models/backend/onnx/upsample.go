@@ -23,7 +23,7 @@ func (b *builder) UpsampleConv2D(x, weight, bias op.Value) (op.Value, error) {
 	if len(w.dims) != 4 || !slices.Equal(w.dims[2:], []int{3, 3}) || !known(w.dims...) {
 		return nil, fmt.Errorf("weight %v: needs a 3×3 kernel", w.dims)
 	}
-	if w.half || b.ownConv { // GPUs have kernels of their own for whole convolutions, and package ort's saves as many multiplications
+	if w.half || b.ownOps { // GPUs have kernels of their own for whole convolutions, and package ort's saves as many multiplications
 		doubled, err := b.Upsample2x(x)
 		if err != nil {
 			return nil, err

@@ -88,7 +88,7 @@ func convGraph(t testing.TB, weights map[string]op.Array, own bool) *onnx.Graph 
 	g, err := onnx.Emit(func(s op.Scope) map[string]op.Tensor {
 		x := s.Input("x", op.Float32, -1, w[1], -1, -1)
 		return map[string]op.Tensor{"y": x.Conv2D(s.At("conv").Weight("weight", w...), s.At("conv").Weight("bias", w[0]), 1, 1)}
-	}, onnx.FromArrays(weights), onnx.Options{Name: "conv", OwnConv: own})
+	}, onnx.FromArrays(weights), onnx.Options{Name: "conv", OwnOps: own})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -123,7 +123,7 @@ func open(t testing.TB, model op.Model, weights onnx.Weights) *ort.Session {
 
 func openThreads(t testing.TB, model op.Model, weights onnx.Weights, threads int) *ort.Session {
 	t.Helper()
-	g, err := onnx.Emit(model, weights, onnx.Options{Name: t.Name(), OwnConv: true})
+	g, err := onnx.Emit(model, weights, onnx.Options{Name: t.Name(), OwnOps: true})
 	if err != nil {
 		t.Fatal(err)
 	}

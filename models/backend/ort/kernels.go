@@ -5,6 +5,7 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -12,18 +13,16 @@ import (
 	runtime "github.com/yalue/onnxruntime_go"
 )
 
-//go:embed kernels
+//go:embed kernels/*.cpp kernels/*.h
 var kernelSources embed.FS
 
 // kernelsPath is where scripts/setup puts the operators of folder kernels, compiled: beside ONNX Runtime, under a name that changes with
 // their sources.
 var kernelsPath = sync.OnceValue(func() string {
 	h := sha256.New()
-	for _, name := range []string{"conv.cpp", "winograd.h"} { // sorted
-		source, err := kernelSources.ReadFile("kernels/" + name)
-		if err != nil {
-			panic(err) // it is embedded
-		}
+	files, _ := fs.Glob(kernelSources, "kernels/*") // sorted; a good pattern never fails
+	for _, name := range files {
+		source, _ := kernelSources.ReadFile(name) // it is embedded
 		h.Write(source)
 	}
 	folder := "kernels-" + hex.EncodeToString(h.Sum(nil))[:12]

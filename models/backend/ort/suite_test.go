@@ -12,12 +12,12 @@ import (
 // TestSuite holds emitted graphs, run by ONNX Runtime, against the reference.
 func TestSuite(t *testing.T) { runSuite(t, false) }
 
-// TestSuiteOfOwnConv does so with our own convolutions.
-func TestSuiteOfOwnConv(t *testing.T) { runSuite(t, true) }
+// TestSuiteOfOwnOps does so with our own convolutions.
+func TestSuiteOfOwnOps(t *testing.T) { runSuite(t, true) }
 
-func runSuite(t *testing.T, ownConv bool) {
+func runSuite(t *testing.T, ownOps bool) {
 	optest.Run(t, 1e-4, func(model op.Model, weights, inputs map[string]op.Array) (map[string]op.Array, error) {
-		g, err := onnx.Emit(model, onnx.FromArrays(weights), onnx.Options{Name: "suite", OwnConv: ownConv})
+		g, err := onnx.Emit(model, onnx.FromArrays(weights), onnx.Options{Name: "suite", OwnOps: ownOps})
 		if err != nil {
 			return nil, err
 		}

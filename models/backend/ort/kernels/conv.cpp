@@ -1,13 +1,9 @@
 // likeness.Conv, an operator of ONNX Runtime for CPUs: a 3×3 convolution of float32 with stride 1 and padding 1, of x [B, in, H, W], weight
 // [out, in, 3, 3] with out a multiple of 8, and bias [out]. Weights are read as they lie in their file.
-#include "onnxruntime_c_api.h"
-
-#include <atomic>
 #include <cstdlib>
 #include <mutex>
-#include <string>
-#include <vector>
 
+#include "kernels.h"
 #include "winograd.h"
 
 namespace {
@@ -17,8 +13,6 @@ using winograd::kLanes;
 using winograd::kPanel;
 using winograd::kPoints;
 using winograd::Shape;
-
-const OrtApi* api;
 
 // Where an image has fewer tiles, transforming the weights costs more than it saves, and ONNX Runtime's own Conv computes it.
 constexpr int64_t kFewTiles = 12;
@@ -118,9 +112,6 @@ struct Run {
                               (first + g) * kLanes, y);
   }
 };
-#define CHECK(call) \
-  if (OrtStatus* status = (call)) return status
-
 OrtStatus* out_of_memory() { return api->CreateStatus(ORT_FAIL, "Conv: out of memory"); }
 
 template <void (Run::*Task)(size_t)>
@@ -153,126 +144,64 @@ OrtStatus* convolve(OrtKernelContext* context, Run& run) {
   return run.failed ? out_of_memory() : nullptr;
 }
 
-// The dimensions and data of an input of four axes or one.
-OrtStatus* read(const OrtValue* value, std::vector<int64_t>* dims, const float** data) {
-  OrtTensorTypeAndShapeInfo* info;
-  CHECK(api->GetTensorTypeAndShape(value, &info));
-  size_t rank = 0;
-  OrtStatus* status = api->GetDimensionsCount(info, &rank);
-  dims->resize(rank);
-  if (!status) status = api->GetDimensions(info, dims->data(), rank);
-  api->ReleaseTensorTypeAndShapeInfo(info);
-  if (status) return status;
-  return api->GetTensorMutableData(const_cast<OrtValue*>(value), reinterpret_cast<void**>(const_cast<float**>(data)));
-}
+struct Conv {
+  static constexpr const char* name = "Conv";
+  OrtOp* small;  // ONNX Runtime's
 
-// Kernel is one node of a graph.
-struct Kernel {
-  OrtOp* small;  // ONNX Runtime's Conv
-};
-
-OrtStatus* create(const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info, void** kernel) {
-  const int64_t pads[] = {1, 1, 1, 1};
-  OrtOpAttr* attribute;
-  CHECK(api->CreateOpAttr("pads", pads, 4, ORT_OP_ATTR_INTS, &attribute));
-  const char* constraint = "T";
-  const ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
-  const OrtOpAttr* attributes[] = {attribute};
-  Kernel made{};
-  OrtStatus* status = api->CreateOp(info, "Conv", "", 11, &constraint, &type, 1, attributes, 1, 3, 1, &made.small);
-  api->ReleaseOpAttr(attribute);
-  if (!status) *kernel = new Kernel(made);
-  return status;
-}
-
-void destroy(void* kernel) {
-  api->ReleaseOp(static_cast<Kernel*>(kernel)->small);
-  delete static_cast<Kernel*>(kernel);
-}
-
-OrtStatus* compute(void* kernel, OrtKernelContext* context) {
-  const OrtValue* inputs[3];
-  std::vector<int64_t> dims[3];
-  const float* data[3];
-  for (int i = 0; i < 3; i++) {
-    CHECK(api->KernelContext_GetInput(context, i, &inputs[i]));
-    CHECK(read(inputs[i], &dims[i], &data[i]));
+  static OrtStatus* create(const OrtKernelInfo* info, void** kernel) {
+    const int64_t pads[] = {1, 1, 1, 1};
+    OrtOpAttr* attribute;
+    CHECK(api->CreateOpAttr("pads", pads, 4, ORT_OP_ATTR_INTS, &attribute));
+    const char* constraint = "T";
+    const ONNXTensorElementDataType type = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+    const OrtOpAttr* attributes[] = {attribute};
+    OrtOp* small;
+    OrtStatus* status = api->CreateOp(info, "Conv", "", 11, &constraint, &type, 1, attributes, 1, 3, 1, &small);
+    api->ReleaseOpAttr(attribute);
+    if (!status) *kernel = new Conv{small};
+    return status;
   }
-  const auto &x = dims[0], &w = dims[1];
-  if (x.size() != 4 || w != std::vector<int64_t>{w.empty() ? 0 : w[0], x[1], 3, 3} || w[0] % kPanel || dims[2] != std::vector<int64_t>{w[0]})
-    return api->CreateStatus(ORT_INVALID_ARGUMENT, "Conv: input, weight and bias do not fit");
-  const Shape shape{x[0], x[1], w[0], x[2], x[3]};
-  const int64_t result[] = {shape.batch, shape.out, shape.height, shape.width};
-  OrtValue* output;
-  CHECK(api->KernelContext_GetOutput(context, 0, result, 4, &output));
-  if (shape.rows() * shape.columns() < kFewTiles)
-    return api->InvokeOp(context, static_cast<Kernel*>(kernel)->small, inputs, 3, &output, 1);
-  float* y;
-  CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
-  static const Kernels& kernels = winograd::kernels();
-  Run run{kernels, shape, data[0], data[1], data[2], y};
-  return convolve(context, run);
-}
 
-// The output has the dims of x with weight's first in place of the channels.
-OrtStatus* infer(const OrtCustomOp*, OrtShapeInferContext* context) {
-  OrtTensorTypeAndShapeInfo *x, *w, *y;
-  CHECK(api->ShapeInferContext_GetInputTypeShape(context, 0, &x));
-  CHECK(api->ShapeInferContext_GetInputTypeShape(context, 1, &w));
-  size_t rank = 0;
-  CHECK(api->GetDimensionsCount(x, &rank));
-  if (rank != 4) return nullptr;  // unknown
-  int64_t dims[4], weight[4];
-  const char* symbols[4];
-  CHECK(api->GetDimensions(x, dims, 4));
-  CHECK(api->GetDimensions(w, weight, 4));
-  CHECK(api->GetSymbolicDimensions(x, symbols, 4));
-  dims[1] = weight[0], symbols[1] = "";
-  static std::atomic<int> made{0};
-  std::string names[4];
-  for (int i = 0; i < 4; i++)
-    if (dims[i] < 0 && !*symbols[i]) {  // an unknown size needs a name, which no other has
-      names[i] = "/Conv_" + std::to_string(made++);
-      symbols[i] = names[i].c_str();
+  static void destroy(void* kernel) {
+    api->ReleaseOp(static_cast<Conv*>(kernel)->small);
+    delete static_cast<Conv*>(kernel);
+  }
+
+  static OrtStatus* compute(void* kernel, OrtKernelContext* context) {
+    Input x, weight, bias;
+    CHECK(x.read(context, 0));
+    CHECK(weight.read(context, 1));
+    CHECK(bias.read(context, 2));
+    const auto &in = x.dims, &w = weight.dims;
+    if (in.size() != 4 || w.size() != 4 || w[1] != in[1] || w[2] != 3 || w[3] != 3 || w[0] % kPanel || bias.dims != std::vector<int64_t>{w[0]})
+      return api->CreateStatus(ORT_INVALID_ARGUMENT, "Conv: input, weight and bias do not fit");
+    const Shape shape{in[0], in[1], w[0], in[2], in[3]};
+    const int64_t result[] = {shape.batch, shape.out, shape.height, shape.width};
+    OrtValue* output;
+    CHECK(api->KernelContext_GetOutput(context, 0, result, 4, &output));
+    if (shape.rows() * shape.columns() < kFewTiles) {
+      const OrtValue* inputs[] = {x.value, weight.value, bias.value};
+      return api->InvokeOp(context, static_cast<Conv*>(kernel)->small, inputs, 3, &output, 1);
     }
-  CHECK(api->CreateTensorTypeAndShapeInfo(&y));
-  OrtStatus* status = api->SetTensorElementType(y, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
-  if (!status) status = api->SetDimensions(y, dims, 4);
-  if (!status) status = api->SetSymbolicDimensions(y, symbols, 4);
-  if (!status) status = api->ShapeInferContext_SetOutputTypeShape(context, 0, y);
-  api->ReleaseTensorTypeAndShapeInfo(y);
-  return status;
-}
+    float* y;
+    CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
+    static const Kernels& kernels = winograd::kernels();
+    Run run{kernels, shape, x.data, weight.data, bias.data, y};
+    return convolve(context, run);
+  }
 
-OrtCustomOp conv() {
-  OrtCustomOp op{};
-  op.version = ORT_API_VERSION;
-  op.GetName = [](const OrtCustomOp*) { return "Conv"; };
-  op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // the CPU's
-  op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 3; };
-  op.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
-  op.GetInputType = op.GetOutputType = [](const OrtCustomOp*, size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
-  op.GetInputCharacteristic = op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
-  op.GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
-  op.GetStartVersion = op.GetEndVersion = [](const OrtCustomOp*) { return 1; };
-  op.CreateKernelV2 = create;
-  op.KernelComputeV2 = compute;
-  op.KernelDestroy = destroy;
-  op.InferOutputShapeFn = infer;
-  return op;
-}
+  static OrtStatus* infer(OrtShapeInferContext* context) {
+    OrtTensorTypeAndShapeInfo* weight;
+    CHECK(api->ShapeInferContext_GetInputTypeShape(context, 1, &weight));
+    size_t rank = 0;
+    CHECK(api->GetDimensionsCount(weight, &rank));
+    if (rank != 4) return nullptr;  // unknown
+    int64_t dims[4];
+    CHECK(api->GetDimensions(weight, dims, 4));
+    return infer_like_first(context, dims[0]);
+  }
+};
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
-  static const OrtCustomOp op = conv();
-  static OrtCustomOpDomain* domain = nullptr;
-  static std::mutex mutex;
-  std::lock_guard<std::mutex> lock(mutex);
-  api = base->GetApi(ORT_API_VERSION);
-  if (!domain) {
-    CHECK(api->CreateCustomOpDomain("likeness", &domain));
-    CHECK(api->CustomOpDomain_Add(domain, &op));
-  }
-  return api->AddCustomOpDomain(options, domain);
-}
+OrtCustomOp conv() { return operation<Conv>(); }
