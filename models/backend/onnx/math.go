@@ -152,8 +152,7 @@ func (b *builder) GroupNorm(x op.Value, groups int, weight, bias op.Value, eps f
 	return b.node("Add", op.Float32, x0.dims, nil, h, shift), nil
 }
 
-// LayerNorm implements [op.Builder]. On CPU LayerNormalization takes four times as long as an InstanceNormalization of the rows would, and
-// package ort's operator a third less than that.
+// LayerNorm implements [op.Builder]. LayerNormalization is slow on CPUs, which have package ort's operator.
 func (b *builder) LayerNorm(x, weight, bias op.Value, eps float64) (op.Value, error) {
 	v, err := operands(op.Float32, x, weight, bias)
 	if err != nil {
