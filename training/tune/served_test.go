@@ -185,7 +185,11 @@ func serve(t *testing.T, dir string, c *concept.Concept) image.Image {
 		if err != nil {
 			return nil, err
 		}
-		return ort.Open(graph, ort.Options{Threads: 1})
+		session, err := ort.Open(graph, ort.Options{Threads: 1})
+		if err != nil {
+			return nil, err // and no nil *Session in the interface
+		}
+		return session, nil
 	}}
 	backend.Reach = encoder.Reach(c)
 	m, err := pipeline.Open(dir, backend)
