@@ -16,26 +16,30 @@ import (
 //go:embed kernels/*.cpp kernels/*.h
 var kernelSources embed.FS
 
-// kernelsPath is where scripts/setup puts the operators of folder kernels, compiled: beside ONNX Runtime, under a name that changes with
-// their sources.
-var kernelsPath = sync.OnceValue(func() string {
+// kernelsFolder is named after what the operators are compiled from, so that changed sources never meet an older library.
+var kernelsFolder = sync.OnceValue(func() string {
 	h := sha256.New()
 	files, _ := fs.Glob(kernelSources, "kernels/*") // sorted; a good pattern never fails
 	for _, name := range files {
 		source, _ := kernelSources.ReadFile(name) // it is embedded
 		h.Write(source)
 	}
-	folder := "kernels-" + hex.EncodeToString(h.Sum(nil))[:12]
-	return filepath.Join(filepath.Dir(filepath.Dir(LibraryPath())), folder, "liblikeness_kernels.so")
+	return "kernels-" + hex.EncodeToString(h.Sum(nil))[:12]
 })
+
+// kernelsPath is where scripts/setup puts the operators of folder kernels, compiled: beside ONNX Runtime.
+func kernelsPath() string {
+	return filepath.Join(filepath.Dir(filepath.Dir(LibraryPath())), kernelsFolder(), "liblikeness_kernels.so")
+}
 
 // addKernels has a session know the operators of domain likeness.
 func addKernels(s *runtime.SessionOptions) error {
-	if _, err := os.Stat(kernelsPath()); err != nil {
-		return fmt.Errorf("operators %s are not there: run scripts/setup", kernelsPath())
+	path := kernelsPath()
+	if _, err := os.Stat(path); err != nil {
+		return fmt.Errorf("operators %s are not there: run scripts/setup", path)
 	}
-	if err := s.RegisterCustomOpsLibrary(kernelsPath()); err != nil {
-		return fmt.Errorf("operators %s: %w", kernelsPath(), err)
+	if err := s.RegisterCustomOpsLibrary(path); err != nil {
+		return fmt.Errorf("operators %s: %w", path, err)
 	}
 	return nil
 }
