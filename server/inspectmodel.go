@@ -227,7 +227,7 @@ func finite(c *checkpoint.Component) error {
 		if err != nil {
 			return err
 		}
-		if slices.ContainsFunc(values, func(v float32) bool { return v-v != 0 }) {
+		if !op.Finite(values) {
 			bad = append(bad, name)
 		}
 	}

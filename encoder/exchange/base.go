@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"likeness/models/checkpoint"
 	"likeness/models/op"
@@ -33,6 +34,7 @@ type Base struct {
 	isSDXL bool // which adds picture size and pooled text to the time embedding
 	folder *checkpoint.Folder
 	words  []*words // of each text encoder
+	names  func() names
 }
 
 // words are what a text encoder knows of words.
@@ -50,6 +52,7 @@ func OpenBase(dir string) (*Base, error) {
 		return nil, err
 	}
 	b := &Base{folder: folder}
+	b.names = sync.OnceValue(func() names { return newNames(b) })
 	if err := b.read(); err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}

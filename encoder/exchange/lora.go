@@ -10,16 +10,25 @@ import (
 	"io/fs"
 	"math"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"likeness/encoder/concept"
+	"likeness/models/op"
 )
 
-// layer is the tensors' names of one layer's change.
+// layer is the change of one layer, and the tensors' names of it.
 type layer struct {
-	component, path string
-	keys            [3]string // by part; empty: not there
+	place
+	keys     [3]string // by part; empty: not there
+	delta    concept.Delta
+	problems []Problem
+}
+
+func (l *layer) problem(key, format string, args ...any) {
+	l.problems = append(l.problems, Problem{key, fmt.Sprintf(format, args...)})
 }
 
 // readLoRA reads the changes of all layers.
@@ -29,24 +38,27 @@ func (r *reader) readLoRA() {
 	}
 	layers := r.layers()
 	alphas := r.readAlphas()
-	r.adapter.LoRA = concept.LoRA{}
 	total := 0
 	for _, l := range layers {
-		d, ok := r.delta(l, alphas)
-		if total += len(d.Down) + len(d.Up); total > maxValues {
-			r.problem("", "the file holds more than %d numbers", maxValues)
-			return
-		}
-		if !ok {
-			continue
-		}
+		r.measure(l)
+		total += l.delta.Rank * (l.delta.In + l.delta.Out)
+	}
+	switch {
+	case total > maxValues:
+		r.problem("", "the file holds more than %d numbers", maxValues)
+		return
+	case len(layers) == 0 && len(r.problems) == 0:
+		r.problem("", "the file holds no LoRA")
+		return
+	}
+	r.fill(layers, total, alphas)
+	r.adapter.LoRA = concept.LoRA{}
+	for _, l := range layers {
+		r.problems = append(r.problems, l.problems...)
 		if r.adapter.LoRA[l.component] == nil {
 			r.adapter.LoRA[l.component] = map[string]concept.Delta{}
 		}
-		r.adapter.LoRA[l.component][l.path] = d
-	}
-	if len(layers) == 0 && len(r.problems) == 0 {
-		r.problem("", "the file holds no LoRA")
+		r.adapter.LoRA[l.component][l.path] = l.delta
 	}
 }
 
@@ -68,12 +80,12 @@ func (r *reader) isForAnother() bool {
 	return false
 }
 
-// layers sorts the keys by the layer they belong to.
+// layers sorts the keys by the layer they belong to, and the layers by their place.
 func (r *reader) layers() []*layer {
-	names := newNames(r.base)
+	names := r.base.names()
 	var layers []*layer
 	var bundled []string
-	at := map[string]*layer{}
+	at := map[place]*layer{}
 	for _, key := range r.file.Names() {
 		if reason := refusal(key); reason != "" {
 			r.problem(key, "%s", reason)
@@ -88,63 +100,97 @@ func (r *reader) layers() []*layer {
 			r.problem(key, "no LoRA has a tensor of this name")
 			continue
 		}
-		c, path := names.resolve(name)
-		if path == "" {
+		where := names.resolve(name)
+		if where.path == "" {
 			r.problem(key, "the base model has no such layer in its blocks")
 			continue
 		}
-		id := c + " " + path
-		if at[id] == nil {
-			at[id] = &layer{component: c, path: path}
-			layers = append(layers, at[id])
+		l := at[where]
+		if l == nil {
+			l = &layer{place: where}
+			at[where], layers = l, append(layers, l)
 		}
-		if other := at[id].keys[p]; other != "" {
+		if other := l.keys[p]; other != "" {
 			r.problem(key, "the same layer is in the file under another spelling, %s", other)
 			continue
 		}
-		at[id].keys[p] = key
+		l.keys[p] = key
 	}
 	r.readBundled(bundled)
+	slices.SortFunc(layers, func(a, b *layer) int {
+		return cmp.Or(strings.Compare(a.component, b.component), strings.Compare(a.path, b.path))
+	})
 	return layers
 }
 
-// delta reads one layer's change.
-func (r *reader) delta(l *layer, alphas alphas) (d concept.Delta, ok bool) {
+// measure finds the sizes of a layer's change, or reports why it has none.
+func (r *reader) measure(l *layer) {
 	if l.keys[down] == "" || l.keys[up] == "" {
-		r.problem(cmp.Or(l.keys[down], l.keys[up], l.keys[alpha]), "the layer lacks its other half: the file is not whole")
-		return d, false
+		l.problem(cmp.Or(l.keys[down], l.keys[up], l.keys[alpha]), "the layer lacks its other half: the file is not whole")
+		return
 	}
 	shape := r.base.Shapes[l.component][l.path]
 	in, out, linear := width(shape)
 	if !linear {
-		r.problem(l.keys[down], "the layer's weight is %v: offsets act on linear layers and 1×1 convolutions", shape)
-		return d, false
+		l.problem(l.keys[down], "the layer's weight is %v: offsets act on linear layers and 1×1 convolutions", shape)
+		return
 	}
 	downShape, upShape := r.shape(l.keys[down]), r.shape(l.keys[up])
 	if len(downShape) != 2 || len(upShape) != 2 || downShape[0] != upShape[1] || downShape[0] < 1 || downShape[0] > maxRank {
-		r.problem(l.keys[down], "the halves %v and %v are not [rank, in] and [out, rank] of a rank up to %d", downShape, upShape, maxRank)
-		return d, false
+		l.problem(l.keys[down], "the halves %v and %v are not [rank, in] and [out, rank] of a rank up to %d", downShape, upShape, maxRank)
+		return
 	}
 	if downShape[1] != in || upShape[0] != out {
-		r.problem(l.keys[down], "the change is [%d, %d] and the base model's layer [%d, %d]: it was made for another base model", upShape[0], downShape[1], out, in)
-		return d, false
+		l.problem(l.keys[down], "the change is [%d, %d] and the base model's layer [%d, %d]: it was made for another base model", upShape[0], downShape[1], out, in)
+		return
 	}
-	d = concept.Delta{In: in, Out: out, Rank: downShape[0]}
-	var upper []float32
-	var okUp bool
-	d.Down, _, ok = r.values(l.keys[down])
-	upper, _, okUp = r.values(l.keys[up])
-	scale, okScale := r.scale(l, d.Rank, alphas)
-	if !ok || !okUp || !okScale {
-		return concept.Delta{}, false
+	l.delta = concept.Delta{In: in, Out: out, Rank: downShape[0]}
+}
+
+// fill reads the numbers of the layers that have been measured, total of them. They lie end to end, those of a network as Pack would put them.
+func (r *reader) fill(layers []*layer, total int, alphas alphas) {
+	numbers := make([]float32, total)
+	for _, l := range layers {
+		d := &l.delta
+		d.Down, numbers = numbers[:d.Rank*d.In], numbers[d.Rank*d.In:]
+		d.Up, numbers = numbers[:d.Rank*d.Out], numbers[d.Rank*d.Out:]
 	}
-	d.Up = make([]float32, len(upper))
-	for o := range out {
-		for k := range d.Rank {
-			d.Up[k*out+o] = scale * upper[o*d.Rank+k]
+	var workers sync.WaitGroup
+	n := runtime.GOMAXPROCS(0)
+	for first := range n {
+		workers.Go(func() {
+			var upper []float32 // of a layer after the other
+			for i := first; i < len(layers); i += n {
+				size := len(layers[i].delta.Up)
+				upper = slices.Grow(upper[:0], size)[:size]
+				r.fillLayer(layers[i], upper, alphas)
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// fillLayer reads the numbers of a layer's change, those of its upper half by way of upper, [out, rank].
+func (r *reader) fillLayer(l *layer, upper []float32, alphas alphas) {
+	d := l.delta
+	if d.Rank == 0 {
+		return // it was not measured
+	}
+	for _, half := range []struct {
+		values []float32
+		key    string
+	}{{d.Down, l.keys[down]}, {upper, l.keys[up]}} {
+		if reason := fill(half.values, r.file, half.key); reason != "" {
+			l.problem(half.key, "%s", reason)
 		}
 	}
-	return d, true
+	scale := r.scale(l, alphas)
+	for k := range d.Rank {
+		row := d.Up[k*d.Out:][:d.Out]
+		for o := range row {
+			row[o] = scale * upper[o*d.Rank+k]
+		}
+	}
 }
 
 // shape is a tensor's shape without the trailing 1s of a 1×1 convolution.
@@ -157,23 +203,23 @@ func (r *reader) shape(key string) []int {
 }
 
 // scale is alpha/rank of a layer: its own tensor's, the metadata's, or 1.
-func (r *reader) scale(l *layer, rank int, alphas alphas) (float32, bool) {
-	key := l.keys[alpha]
+func (r *reader) scale(l *layer, alphas alphas) float32 {
+	rank, key := l.delta.Rank, l.keys[alpha]
 	if key == "" {
-		return alphas.scale(l.component, l.path, rank), true
+		return alphas.scale(l.component, l.path, rank)
 	}
-	if whole, _, err := r.file.Int64(key); err == nil && len(whole) == 1 { // some trainers write an integer
-		return float32(whole[0]) / float32(rank), true
+	if info, _ := r.file.Info(key); op.Size(info.Shape) != 1 {
+		l.problem(key, "alpha is one number, not %d", op.Size(info.Shape))
+		return 0
 	}
-	values, _, ok := r.values(key)
-	if ok && len(values) != 1 {
-		r.problem(key, "alpha is one number, not %d", len(values))
-		return 0, false
+	if whole, _, err := r.file.Int64(key); err == nil { // some trainers write an integer
+		return float32(whole[0]) / float32(rank)
 	}
-	if !ok {
-		return 0, false
+	value := []float32{0}
+	if reason := fill(value, r.file, key); reason != "" {
+		l.problem(key, "%s", reason)
 	}
-	return values[0] / float32(rank), true
+	return value[0] / float32(rank)
 }
 
 // alphas is PEFT's configuration of each network, as far as it says how strong a LoRA is.

@@ -43,7 +43,7 @@ const (
 	noTransformer = "the layer belongs to a diffusion transformer (SD 3, Flux), not to Stable Diffusion"
 )
 
-// A mark in, or at the start of, a key tells another method.
+// A mark in a key that does not end as a LoRA's, or at the start of any key, tells another method.
 var (
 	marks = []struct{ mark, reason string }{
 		{"hada_w", noLoHa}, {"hada_t", noLoHa}, {"lokr_", noLoKr}, {".oft_", noOFT}, {"oft_blocks", noOFT}, {"oft_diag", noOFT},
@@ -59,9 +59,11 @@ var (
 
 // refusal is why no tensor of this name is read, or empty.
 func refusal(key string) string {
-	for _, f := range marks {
-		if strings.Contains(key, f.mark) {
-			return f.reason
+	if _, _, ok := split(key); !ok {
+		for _, f := range marks {
+			if strings.Contains(key, f.mark) {
+				return f.reason
+			}
 		}
 	}
 	for _, f := range starts {
@@ -132,9 +134,9 @@ func split(key string) (layer string, p part, ok bool) {
 }
 
 // resolve finds the layer that the name means; the path is empty where the base has none.
-func (n names) resolve(layer string) (component, path string) {
+func (n names) resolve(layer string) place {
 	if strings.HasPrefix(layer, "lora_") {
-		return n.kohya[layer].component, n.kohya[layer].path
+		return n.kohya[layer]
 	}
 	layer = strings.TrimPrefix(layer, "base_model.model.")
 	if i := strings.Index(layer, ".processor."); i >= 0 {
@@ -149,12 +151,15 @@ func (n names) resolve(layer string) (component, path string) {
 			if prefixed {
 				rest, ok = strings.CutPrefix(layer, network.component+".")
 			}
-			for _, path := range []string{rest, "text_model." + rest} { // transformers 5 leaves the prefix out
-				if ok && n.base.Shapes[network.component][path] != nil {
-					return network.component, path
+			if !ok {
+				continue
+			}
+			for _, start := range []string{"", "text_model."} { // which transformers 5 leaves out
+				if path := start + rest; n.base.Shapes[network.component][path] != nil {
+					return place{network.component, path}
 				}
 			}
 		}
 	}
-	return "", ""
+	return place{}
 }

@@ -18,7 +18,8 @@ func Targets(deltas map[string]concept.Delta) []op.Target {
 	return targets
 }
 
-// Pack writes deltas as one vector of offsets, in a layout of their own whose rank is the highest of theirs.
+// Pack writes deltas as one vector of offsets, in a layout of their own whose rank is the highest of theirs. Deltas that lie in memory as the
+// vector does, as a file's of one rank, are not copied: they are its parts.
 func Pack(deltas map[string]concept.Delta) (*op.Layout, []float32, error) {
 	rank := 1
 	for _, d := range deltas {
@@ -28,6 +29,9 @@ func Pack(deltas map[string]concept.Delta) (*op.Layout, []float32, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if packed := whole(layout, deltas); packed != nil {
+		return layout, packed, nil
+	}
 	packed := make([]float32, layout.Size())
 	for path, d := range deltas {
 		down, up, _ := layout.Span(path)
@@ -35,6 +39,27 @@ func Pack(deltas map[string]concept.Delta) (*op.Layout, []float32, error) {
 		copy(packed[up:][:rank*d.Out], d.Up)
 	}
 	return layout, packed, nil
+}
+
+// whole is the vector of the layout that the deltas are parts of, nil where they lie elsewhere.
+func whole(layout *op.Layout, deltas map[string]concept.Delta) []float32 {
+	var packed []float32
+	for i, t := range layout.Targets() {
+		d := deltas[t.Path]
+		if i == 0 {
+			packed = d.Down[:min(cap(d.Down), layout.Size())]
+		}
+		down, up, _ := layout.Span(t.Path)
+		if len(packed) < layout.Size() || d.Rank < layout.Rank || !begins(d.Down, packed[down:]) || !begins(d.Up, packed[up:]) {
+			return nil
+		}
+	}
+	return packed
+}
+
+// begins tells whether part is the memory that whole begins with.
+func begins(part, whole []float32) bool {
+	return len(part) > 0 && len(whole) > 0 && &part[0] == &whole[0]
 }
 
 // Unpack is the reverse of Pack, of one vector or several end to end, whose sum is taken. Rows whose up half is zero change nothing and are

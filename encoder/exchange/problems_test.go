@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"likeness/encoder/concept"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/safetensors"
@@ -220,31 +219,6 @@ func TestAlpha(t *testing.T) {
 	}
 }
 
-// A delta of a rank above the layout's is several vectors; rows that change nothing are not unpacked.
-func TestPack(t *testing.T) {
-	layout, err := op.NewLayout(2, []op.Target{{Path: "a", In: 2, Out: 1}, {Path: "b", In: 1, Out: 2}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	one := concept.Delta{In: 2, Out: 1, Rank: 3, Down: []float32{1, 2, 3, 4, 5, 6}, Up: []float32{7, 8, 9}}
-	packed := pack(t, layout, map[string]concept.Delta{"a": one})
-	if len(packed) != 2*layout.Size() {
-		t.Fatal(packed)
-	}
-	back, err := Unpack(layout, packed)
-	if err != nil || len(back) != 1 || back["a"].Rank != 3 {
-		t.Fatal(back, err)
-	}
-	for i, v := range one.Down {
-		if back["a"].Down[i] != v {
-			t.Errorf("down %v, want %v", back["a"].Down, one.Down)
-		}
-	}
-	if _, err := Unpack(layout, make([]float32, 3)); err == nil {
-		t.Error("three values were unpacked")
-	}
-}
-
 // SDXL's layers are found by the names of kohya's files as diffusers finds them, on a base of that family alone.
 func TestSDXLNames(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "sdxl_names.json"))
@@ -266,8 +240,8 @@ func TestSDXLNames(t *testing.T) {
 	}
 	n := newNames(base)
 	for name, path := range want {
-		if c, got := n.resolve(name); c != checkpoint.UNet || got != path {
-			t.Errorf("%s is %s %s, want %s", name, c, got, path)
+		if got := n.resolve(name); got != (place{checkpoint.UNet, path}) {
+			t.Errorf("%s is %v, want %s", name, got, path)
 		}
 		if got := base.kohyaName(checkpoint.UNet, path); got != name {
 			t.Errorf("%s is written as %s, want %s", path, got, name)
@@ -279,8 +253,8 @@ func TestSDXLNames(t *testing.T) {
 		if strings.HasPrefix(prefix, "lora") {
 			name = strings.ReplaceAll(name, ".", "_")
 		}
-		if c, got := n.resolve(name); c != component || got != "text_model.encoder.layers.0.mlp.fc1" {
-			t.Errorf("%s is %s %s", name, c, got)
+		if got := n.resolve(name); got != (place{component, "text_model.encoder.layers.0.mlp.fc1"}) {
+			t.Errorf("%s is %v", name, got)
 		}
 	}
 }

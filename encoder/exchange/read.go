@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"likeness/models/op"
 	"likeness/models/safetensors"
 )
 
@@ -136,22 +137,29 @@ func (r *reader) problem(key, format string, args ...any) {
 // values reads a tensor, or reports what is wrong with it.
 func (r *reader) values(key string) (values []float32, shape []int, ok bool) {
 	info, _ := r.file.Info(key)
-	if info.Length > 4*maxValues {
+	n := op.Size(info.Shape)
+	if n > maxValues {
 		r.problem(key, "the tensor is larger than any LoRA's")
 		return nil, nil, false
 	}
-	values, shape, err := r.file.Float32(key)
-	if err != nil {
-		r.problem(key, "%s is no type of floating-point numbers", info.DType)
+	values = make([]float32, n)
+	if reason := fill(values, r.file, key); reason != "" {
+		r.problem(key, "%s", reason)
 		return nil, nil, false
 	}
-	for _, v := range values {
-		if v-v != 0 {
-			r.problem(key, "the tensor holds values that are not finite numbers")
-			return nil, nil, false
-		}
+	return values, info.Shape, true
+}
+
+// fill reads a tensor into values, of which there are as many as it has, and says why it cannot.
+func fill(values []float32, file *safetensors.File, key string) (reason string) {
+	if err := file.ReadFloat32(key, values); err != nil {
+		info, _ := file.Info(key)
+		return fmt.Sprintf("%s is no type of floating-point numbers", info.DType)
 	}
-	return values, shape, true
+	if !op.Finite(values) {
+		return "the tensor holds values that are not finite numbers"
+	}
+	return ""
 }
 
 var notInWords = regexp.MustCompile(`[^a-z0-9_-]+`)

@@ -88,10 +88,8 @@ func (a *Adapter) prepare(ctx context.Context, path string) (err error) {
 		return err
 	}
 	a.blank = out["image_tokens"].F32
-	for _, v := range a.blank {
-		if v-v != 0 { // zeros have gone through all weights
-			return fmt.Errorf("%s: image tokens are not finite: this file or the image encoder's holds weights that are not numbers", path)
-		}
+	if !op.Finite(a.blank) { // zeros have gone through all weights
+		return fmt.Errorf("%s: image tokens are not finite: this file or the image encoder's holds weights that are not numbers", path)
 	}
 	if blank, own := out["blank_tokens"]; own {
 		a.blank = blank.F32

@@ -226,7 +226,7 @@ func TestBadSingleFiles(t *testing.T) {
 	flipped := slices.Clone(good)
 	flipped[200] ^= 0x80
 	for name, data := range map[string][]byte{
-		"truncated": good[:len(good)-100], "header": good[:1000], "bad header": flipped, "tiny": good[:5],
+		"truncated": good[:len(good)-100], "header": good[:1000], "bad entry": flipped, "tiny": good[:5],
 		"pickle": append([]byte("PK\x03\x04"), good...), "pickle, whatever its name": append([]byte("\x80\x02}q\x00"), good...),
 	} {
 		path := filepath.Join(dir, "model.safetensors")

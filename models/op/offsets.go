@@ -26,8 +26,8 @@ type Layout struct {
 
 // NewLayout orders the targets by path. Paths must be distinct.
 func NewLayout(rank int, targets []Target) (*Layout, error) {
-	l := &Layout{Rank: rank, targets: append([]Target(nil), targets...), start: map[string]int{}}
-	sort.Slice(l.targets, func(i, j int) bool { return l.targets[i].Path < l.targets[j].Path })
+	l := &Layout{Rank: rank, targets: slices.Clone(targets), start: make(map[string]int, len(targets))}
+	slices.SortFunc(l.targets, func(a, b Target) int { return strings.Compare(a.Path, b.Path) })
 	if rank < 1 {
 		return nil, fmt.Errorf("offset rank %d: must be at least 1", rank)
 	}

@@ -3,6 +3,7 @@ package op_test
 import (
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -260,5 +261,22 @@ func TestLayoutWith(t *testing.T) {
 	}
 	if _, err := l.With(op.Target{Path: "b", In: 5, Out: 4}); err == nil || !strings.Contains(err.Error(), "b") {
 		t.Errorf("a target of other sizes: %v", err)
+	}
+}
+
+func TestFinite(t *testing.T) {
+	values := []float32{0, -1, math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32, 3, 4}
+	for n := range values {
+		if !op.Finite(values[:n]) {
+			t.Errorf("%v is finite", values[:n])
+		}
+	}
+	for i := range values {
+		for _, bad := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
+			wrong := slices.Clone(values)
+			if wrong[i] = float32(bad); op.Finite(wrong) {
+				t.Errorf("%v is not finite", wrong)
+			}
+		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"image"
 	"image/png"
 
+	"likeness/models/op"
 	"likeness/models/pixels"
 )
 
@@ -23,7 +24,7 @@ func (e *Engine) decode(ctx context.Context, latents []float32, h, w int) (*imag
 	if err != nil {
 		return nil, err
 	}
-	if !finite(out.values) {
+	if !op.Finite(out.values) {
 		return nil, fmt.Errorf("vae: %w", ErrNotNumbers)
 	}
 	picture, err := pixels.Image(out.values, out.w, out.h)

@@ -33,7 +33,7 @@ func (e *Edit) check(m *Model) error {
 	case len(e.Probe) != width || len(e.Input) != size || len(e.Output) != size:
 		return fmt.Errorf("gated changes of %d, %d and %d numbers, this model's are of %d, %d and %d: it was made for another model",
 			len(e.Probe), len(e.Input), len(e.Output), width, size, size)
-	case !finite(e.Probe) || !finite(e.Input) || !finite(e.Output):
+	case !op.Finite(e.Probe) || !op.Finite(e.Input) || !op.Finite(e.Output):
 		return errors.New("gated changes hold values that are not numbers")
 	}
 	return nil

@@ -62,7 +62,7 @@ func (s *Subject) checkImages(m *Model) error {
 		return errors.New("it is made of pictures, which the model reads with an IP-Adapter alone, and none is open")
 	case n%len(m.images.Blank) != 0 || n > maxImages*len(m.images.Blank):
 		return fmt.Errorf("%d numbers are not the image tokens of 1 to %d pictures, %d each", n, maxImages, len(m.images.Blank))
-	case !finite(s.ImageTokens):
+	case !op.Finite(s.ImageTokens):
 		return errors.New("image tokens are not numbers")
 	}
 	return nil

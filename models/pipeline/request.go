@@ -243,7 +243,7 @@ func (s *Subject) complete(m *Model) error {
 		return invalid("subjects", "<%s>: words that differ between cross-attentions, which this model was not opened with", s.Word)
 	case n%(max(s.WordLayers, 1)*width) != 0:
 		return invalid("subjects", "<%s>: %d numbers are no word embeddings of width %d: it was made for another model", s.Word, n, width)
-	case !finite(s.WordEmbeddings):
+	case !op.Finite(s.WordEmbeddings):
 		return invalid("subjects", "<%s>: holds values that are not numbers", s.Word)
 	}
 	if err := s.checkImages(m); err != nil {
@@ -273,7 +273,7 @@ func pack(layout *op.Layout, p Packed) (Packed, error) {
 		return Packed{}, nil
 	case layout == nil:
 		return p, errors.New("offsets do not act on this network")
-	case !finite(p.Values):
+	case !op.Finite(p.Values):
 		return p, errors.New("values are not numbers")
 	case p.Layout == nil:
 		p.Layout = layout
@@ -294,14 +294,4 @@ func (s Subject) vector(m *Model, layer, i int) []float32 {
 		at += layer * s.vectors(m)
 	}
 	return s.WordEmbeddings[at*m.WordWidth():][:m.WordWidth()]
-}
-
-// finite tells whether no value is NaN or infinite.
-func finite(values []float32) bool {
-	for _, v := range values {
-		if v-v != 0 {
-			return false
-		}
-	}
-	return true
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"likeness/models/op"
 	"likeness/models/rng"
 	"likeness/models/scheduler"
 )
@@ -107,7 +108,7 @@ func (s *sample) advance(cfg scheduler.Config, input, noise []float32) error {
 	if err := s.keep(); err != nil {
 		return err
 	}
-	if !finite(s.latents) {
+	if !op.Finite(s.latents) {
 		return fmt.Errorf("step %d of %d: %w", p.step, s.steps(), ErrNotNumbers)
 	}
 	s.step++

@@ -69,25 +69,41 @@ func U8(data []byte, shape ...int) Tensor {
 
 // Float32 converts an F64, F32, F16 or BF16 tensor.
 func (t Tensor) Float32() ([]float32, error) {
-	size := t.DType.Size()
-	var at func(p []byte) float32
-	switch t.DType {
-	case TypeF64:
-		at = func(p []byte) float32 { return float32(math.Float64frombits(binary.LittleEndian.Uint64(p))) }
-	case TypeF32:
-		at = func(p []byte) float32 { return math.Float32frombits(binary.LittleEndian.Uint32(p)) }
-	case TypeF16:
-		at = func(p []byte) float32 { return FromFloat16(binary.LittleEndian.Uint16(p)) }
-	case TypeBF16:
-		at = func(p []byte) float32 { return FromBFloat16(binary.LittleEndian.Uint16(p)) }
-	default:
-		return nil, fmt.Errorf("cannot read dtype %s as float32", t.DType)
+	if !t.DType.isFloat() {
+		return nil, t.DType.noFloat()
 	}
-	v := make([]float32, len(t.Data)/size)
-	for i := range v {
-		v[i] = at(t.Data[i*size:])
-	}
+	v := make([]float32, len(t.Data)/t.DType.Size())
+	t.DType.floats(v, t.Data)
 	return v, nil
+}
+
+// isFloat tells whether d is a type that is read as float32.
+func (d DType) isFloat() bool {
+	return d == TypeF64 || d == TypeF32 || d == TypeF16 || d == TypeBF16
+}
+
+func (d DType) noFloat() error { return fmt.Errorf("cannot read dtype %s as float32", d) }
+
+// floats fills v with the numbers at p, which are of the float type d.
+func (d DType) floats(v []float32, p []byte) {
+	switch d {
+	case TypeF64:
+		for i := range v {
+			v[i] = float32(math.Float64frombits(binary.LittleEndian.Uint64(p[8*i:])))
+		}
+	case TypeF32:
+		for i := range v {
+			v[i] = math.Float32frombits(binary.LittleEndian.Uint32(p[4*i:]))
+		}
+	case TypeF16:
+		for i := range v {
+			v[i] = FromFloat16(binary.LittleEndian.Uint16(p[2*i:]))
+		}
+	case TypeBF16:
+		for i := range v {
+			v[i] = FromBFloat16(binary.LittleEndian.Uint16(p[2*i:]))
+		}
+	}
 }
 
 // Int64 converts an I64, I32, I16, I8, U32, U16 or U8 tensor.

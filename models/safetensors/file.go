@@ -93,7 +93,7 @@ func (f *File) Path() string { return f.path }
 
 // Names lists the tensors, sorted.
 func (f *File) Names() []string {
-	return slices.Sorted(maps.Keys(f.header.infos))
+	return slices.Clone(f.header.names)
 }
 
 // Info describes the named tensor; ok is false if there is none.
@@ -121,23 +121,42 @@ func (f *File) Bytes(name string) ([]byte, error) {
 
 // Float32 reads the named F64, F32, F16 or BF16 tensor as float32, and its shape.
 func (f *File) Float32(name string) ([]float32, []int, error) {
-	if info, ok := f.header.infos[name]; ok && info.DType == TypeF32 && isLittle {
-		v := make([]float32, info.Length/4)
-		if err := readAt(f.data, bytesOf(v), info.Offset); err != nil {
-			return nil, nil, &Error{Path: f.path, Tensor: name, Reason: "cannot read", Err: unwrapPath(err)}
-		}
-		return v, slices.Clone(info.Shape), nil
+	info, ok := f.header.infos[name]
+	if !ok || !info.DType.isFloat() {
+		return nil, nil, f.ReadFloat32(name, nil)
 	}
-	p, err := f.Bytes(name)
-	if err != nil {
+	v := make([]float32, info.Length/int64(info.DType.Size()))
+	if err := f.ReadFloat32(name, v); err != nil {
 		return nil, nil, err
 	}
-	info := f.header.infos[name]
-	v, err := Tensor{DType: info.DType, Shape: info.Shape, Data: p}.Float32()
-	if err != nil {
-		return nil, nil, &Error{Path: f.path, Tensor: name, Reason: err.Error()}
-	}
 	return v, slices.Clone(info.Shape), nil
+}
+
+// ReadFloat32 is Float32 into v, which has as many numbers as the tensor.
+func (f *File) ReadFloat32(name string, v []float32) error {
+	info, ok := f.header.infos[name]
+	fail := func(reason string, err error) error {
+		return &Error{Path: f.path, Tensor: name, Reason: reason, Err: err}
+	}
+	switch size := int64(info.DType.Size()); {
+	case !ok:
+		return fail("no such tensor", nil)
+	case !info.DType.isFloat():
+		return fail(info.DType.noFloat().Error(), nil)
+	case int64(len(v))*size != info.Length:
+		return fail(fmt.Sprintf("%v does not hold %d numbers", info.Shape, len(v)), nil)
+	}
+	p := bytesOf(v)
+	if info.DType != TypeF32 || !isLittle {
+		p = make([]byte, info.Length)
+	}
+	if err := readAt(f.data, p, info.Offset); err != nil {
+		return fail("cannot read", unwrapPath(err))
+	}
+	if info.DType != TypeF32 || !isLittle {
+		info.DType.floats(v, p)
+	}
+	return nil
 }
 
 // Int64 reads the named I64, I32, I16, I8, U32, U16 or U8 tensor as int64, and its shape.

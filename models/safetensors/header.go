@@ -1,12 +1,13 @@
 package safetensors
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"math"
-	"sort"
-
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
+	"slices"
+	"strings"
 )
 
 const (
@@ -15,15 +16,9 @@ const (
 	maxHeader   = 100_000_000 // the reference implementation's limit
 )
 
-// headerEntry is one tensor's entry in the JSON header. Offsets count from the end of the header.
-type headerEntry struct {
-	DType   *DType    `json:"dtype"`
-	Shape   *[]uint64 `json:"shape"`
-	Offsets *[]uint64 `json:"data_offsets"`
-}
-
 type header struct {
 	infos    map[string]Info
+	names    []string // sorted
 	metadata map[string]string
 }
 
@@ -41,88 +36,131 @@ func headerLength(path string, prefix uint64, fileSize int64) (int64, error) {
 }
 
 // parseHeader decodes and checks a header whose tensors start at byte dataStart of a file of fileSize bytes.
-// The JSON decoder itself refuses duplicate names and invalid UTF-8.
 func parseHeader(path string, text []byte, dataStart, fileSize int64) (*header, error) {
 	if text[0] != '{' {
 		return nil, &Error{Path: path, Reason: "header does not start with '{'"}
 	}
-	var entries map[string]jsontext.Value
-	if err := json.Unmarshal(text, &entries); err != nil {
-		return nil, &Error{Path: path, Reason: "bad header", Err: err}
-	}
-	h := &header{infos: make(map[string]Info, len(entries)), metadata: map[string]string{}}
-	for name, raw := range entries {
-		if name == metadataKey {
-			if err := json.Unmarshal(raw, &h.metadata); err != nil {
-				return nil, &Error{Path: path, Reason: "bad " + metadataKey, Err: err}
-			}
-			if h.metadata == nil {
-				return nil, &Error{Path: path, Reason: metadataKey + " is null"}
-			}
-			continue
+	likely := len(text) / 128 // tensors
+	h := &header{infos: make(map[string]Info, likely)}
+	order := make([]Info, 0, likely) // as the header has them, which is most often their order in the file
+	s := &scanner{json: text}
+	err := s.object(func(key []byte) error {
+		if string(key) == metadataKey {
+			return h.parseMetadata(path, s)
 		}
-		info, err := parseEntry(path, name, raw, dataStart, fileSize)
-		if err != nil {
-			return nil, err
+		name := string(key)
+		if _, twice := h.infos[name]; twice {
+			return &Error{Path: path, Tensor: name, Reason: "is a duplicate name"}
 		}
+		info, err := parseEntry(path, name, s, dataStart, fileSize)
 		h.infos[name] = info
+		order = append(order, info)
+		return err
+	})
+	if s.skipSpace(); err == nil && s.at < len(text) {
+		err = fmt.Errorf("text follows it at byte %d", s.at)
 	}
-	return h, checkContiguous(path, h.infos, dataStart, fileSize)
+	var own *Error
+	if err != nil && !errors.As(err, &own) {
+		err = &Error{Path: path, Reason: "bad header", Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if h.metadata == nil {
+		h.metadata = map[string]string{}
+	}
+	h.names = slices.Sorted(maps.Keys(h.infos))
+	return h, checkContiguous(path, order, dataStart, fileSize)
 }
 
-func parseEntry(path, name string, raw jsontext.Value, dataStart, fileSize int64) (Info, error) {
+func (h *header) parseMetadata(path string, s *scanner) error {
+	if h.metadata != nil {
+		return &Error{Path: path, Reason: "duplicate " + metadataKey}
+	}
+	h.metadata = map[string]string{}
+	err := s.object(func(key []byte) error {
+		name := string(key)
+		if _, twice := h.metadata[name]; twice {
+			return fmt.Errorf("duplicate field %q", name)
+		}
+		value, err := s.string()
+		h.metadata[name] = string(value)
+		return err
+	})
+	if err != nil {
+		return &Error{Path: path, Reason: "bad " + metadataKey, Err: err}
+	}
+	return nil
+}
+
+// entry is what the header says of one tensor. Offsets count from the end of the header.
+type entry struct {
+	dtype          DType
+	shape, offsets []uint64
+}
+
+// parse reads the fields of an entry, each once.
+func (e *entry) parse(s *scanner) error {
+	return s.object(func(field []byte) (err error) {
+		switch {
+		case string(field) == "dtype" && e.dtype == "":
+			var text []byte
+			text, err = s.string()
+			e.dtype = DType(text)
+		case string(field) == "shape" && e.shape == nil:
+			e.shape, err = s.numbers()
+		case string(field) == "data_offsets" && e.offsets == nil:
+			e.offsets, err = s.numbers()
+		default:
+			err = fmt.Errorf("unknown or duplicate field %q", field)
+		}
+		return err
+	})
+}
+
+func parseEntry(path, name string, s *scanner, dataStart, fileSize int64) (Info, error) {
 	fail := func(err error, format string, args ...any) (Info, error) {
 		return Info{}, &Error{Path: path, Tensor: name, Reason: fmt.Sprintf(format, args...), Err: err}
 	}
-	var e headerEntry
-	if err := json.Unmarshal(raw, &e, json.RejectUnknownMembers(true)); err != nil {
+	var e entry
+	if err := e.parse(s); err != nil {
 		return fail(err, "bad entry")
 	}
-	if e.DType == nil || e.Shape == nil || e.Offsets == nil {
+	if e.dtype == "" || e.shape == nil || e.offsets == nil {
 		return fail(nil, "entry needs dtype, shape and data_offsets")
 	}
-	if len(*e.Offsets) != 2 {
-		return fail(nil, "data_offsets has %d numbers, not 2", len(*e.Offsets))
+	if len(e.offsets) != 2 {
+		return fail(nil, "data_offsets has %d numbers, not 2", len(e.offsets))
 	}
-	begin, end := (*e.Offsets)[0], (*e.Offsets)[1]
+	begin, end := e.offsets[0], e.offsets[1]
 	if begin > end || end > uint64(fileSize-dataStart) {
 		return fail(nil, "data_offsets [%d, %d] lie outside the %d bytes of data", begin, end, fileSize-dataStart)
 	}
-	shape := make([]int, len(*e.Shape))
-	for i, dim := range *e.Shape {
+	shape := make([]int, len(e.shape))
+	for i, dim := range e.shape {
 		if dim > math.MaxInt {
 			return fail(nil, "dimension %d overflows", dim)
 		}
 		shape[i] = int(dim)
 	}
-	want, problem := byteLength(*e.DType, shape)
+	want, problem := byteLength(e.dtype, shape)
 	if problem != "" {
 		return fail(nil, "%s", problem)
 	}
 	if got := int64(end - begin); got != want {
-		return fail(nil, "%s%v needs %d bytes, data_offsets give %d", *e.DType, shape, want, got)
+		return fail(nil, "%s%v needs %d bytes, data_offsets give %d", e.dtype, shape, want, got)
 	}
-	return Info{Name: name, DType: *e.DType, Shape: shape, Offset: dataStart + int64(begin), Length: want}, nil
+	return Info{Name: name, DType: e.dtype, Shape: shape, Offset: dataStart + int64(begin), Length: want}, nil
 }
 
-// checkContiguous holds that the tensors cover the data without gap or overlap, as the format demands.
-func checkContiguous(path string, infos map[string]Info, dataStart, fileSize int64) error {
-	order := make([]Info, 0, len(infos))
-	for _, info := range infos {
-		order = append(order, info)
-	}
-	sort.Slice(order, func(i, j int) bool {
-		a, b := order[i], order[j]
-		if a.Offset != b.Offset {
-			return a.Offset < b.Offset
-		}
-		if a.Length != b.Length {
-			return a.Length < b.Length
-		}
-		return a.Name < b.Name
+// checkContiguous holds that the tensors, which it sorts by place, cover the data without gap or overlap, as the format demands.
+func checkContiguous(path string, tensors []Info, dataStart, fileSize int64) error {
+	slices.SortFunc(tensors, func(a, b Info) int {
+		return cmp.Or(cmp.Compare(a.Offset, b.Offset), cmp.Compare(a.Length, b.Length), strings.Compare(a.Name, b.Name))
 	})
 	next := dataStart
-	for _, info := range order {
+	for _, info := range tensors {
 		if info.Offset < next {
 			return &Error{Path: path, Tensor: info.Name, Reason: "overlaps another tensor"}
 		}

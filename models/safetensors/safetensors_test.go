@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func sample() map[string]Tensor {
@@ -65,6 +67,13 @@ func TestRoundTrip(t *testing.T) {
 	if v, _, err := f.Int64("ids"); err != nil || v[0] != -1 || v[1] != 1<<40 {
 		t.Fatal(v, err)
 	}
+	halves := []float32{0, 0, 0}
+	if err := f.ReadFloat32("a.half", halves); err != nil || !reflect.DeepEqual(halves, []float32{0.5, 1, -1}) {
+		t.Fatal(halves, err)
+	}
+	if err := f.ReadFloat32("b.weight", halves); err == nil || !strings.Contains(err.Error(), "[2 3]") || halves[0] != 0.5 {
+		t.Fatalf("six numbers were read into three: %v, %v", halves, err)
+	}
 	if _, _, err := f.Float32("ids"); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), `"ids"`) {
 		t.Fatalf("error %v names no path or tensor", err)
 	}
@@ -100,16 +109,26 @@ func TestDamagedIsRefused(t *testing.T) {
 		{"header over file", append(binary.LittleEndian.AppendUint64(nil, 1000), '{', '}'), "does not fit"},
 		{"header over limit", binary.LittleEndian.AppendUint64(nil, math.MaxUint64), "limit"},
 		{"not an object", raw(`[]`, 0), "'{'"},
-		{"bad json", raw(`{"a":`, 0), "bad header"},
+		{"bad json", raw(`{"a`, 0), "bad header"},
+		{"no end", raw(`{`+one, 8), "bad header"},
+		{"bad json of a tensor", raw(`{"a":`, 0), "bad entry"},
 		{"text after the header", raw(`{}{}`, 0), "bad header"},
 		{"duplicate tensor", raw(`{`+one+`,`+one+`}`, 8), "duplicate"},
 		{"duplicate field", raw(`{"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}}`, 8), "duplicate"},
 		{"unknown field", raw(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}}`, 8), "bad entry"},
 		{"missing field", raw(`{"a":{"dtype":"F32","shape":[2]}}`, 8), "needs dtype"},
-		{"null shape", raw(`{"a":{"dtype":"F32","shape":null,"data_offsets":[0,8]}}`, 8), "needs dtype"},
+		{"null shape", raw(`{"a":{"dtype":"F32","shape":null,"data_offsets":[0,8]}}`, 8), "bad entry"},
 		{"unknown dtype", raw(`{"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}}`, 8), "unknown dtype"},
 		{"three offsets", raw(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8,8]}}`, 8), "not 2"},
 		{"negative", raw(`{"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}}`, 8), "bad entry"},
+		{"octal", raw(`{"a":{"dtype":"F32","shape":[02],"data_offsets":[0,8]}}`, 8), "bad entry"},
+		{"comma at the end", raw(`{`+one+`,}`, 8), "bad header"},
+		{"comma in a list", raw(`{"a":{"dtype":"F32","shape":[2,],"data_offsets":[0,8]}}`, 8), "bad entry"},
+		{"no UTF-8", raw("{\"\xff\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8), "UTF-8"},
+		{"line break in a name", raw("{\"\n\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8), "bad header"},
+		{"text before the header's brace", raw(` {}`, 0), "'{'"},
+		{"duplicate metadata", raw(`{"__metadata__":{},"__metadata__":{}}`, 0), "duplicate"},
+		{"duplicate metadata field", raw(`{"__metadata__":{"a":"","a":""}}`, 0), "duplicate"},
 		{"fraction", raw(`{"a":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}}`, 8), "bad entry"},
 		{"backwards", raw(`{"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}}`, 8), "outside"},
 		{"outside", raw(`{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}}`, 8), "outside"},
@@ -182,10 +201,15 @@ func FuzzParse(f *testing.F) {
 	f.Add(good[:len(good)-1])
 	f.Add(raw(`{"a":{"dtype":"F32","shape":[0,18446744073709551615],"data_offsets":[0,0]}}`, 0))
 	f.Add(raw(`{"__metadata__":null}`, 0))
+	f.Add(raw(`{ "__metadata__" : { "\u00e9\ud83d\ude00" : "\n" } , "é" : { "shape" : [ ] , "dtype" : "U8" , "data_offsets" : [ 0 , 1 ] } } `, 1))
+	f.Add(raw(`{"__metadata__":{"a":"\ud800"},"b":{"dtype":"U8","shape":[01,],"data_offsets":[0,1]},}`, 1))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		file, err := Parse(data)
 		if err != nil {
 			return
+		}
+		if n := binary.LittleEndian.Uint64(data); !jsontext.Value(data[prefixBytes:][:n]).IsValid() {
+			t.Fatalf("the header %q is no JSON", data[prefixBytes:][:n])
 		}
 		// What was accepted can be read whole and written again to the same tensors.
 		tensors := map[string]Tensor{}
