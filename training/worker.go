@@ -40,7 +40,7 @@ func (c *workerCommand) Run(ctx context.Context) error {
 	if c.Threads == 0 {
 		c.Threads = runtime.NumCPU()
 	}
-	device := device{Threads: c.Threads, Precision: "bfloat16"}
+	device := device{Threads: c.Threads, Precision: "fastest"}
 	var engine *torch.Engine
 	defer func() {
 		if engine != nil {

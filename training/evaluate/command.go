@@ -170,7 +170,7 @@ func (c *Command) compare(ctx context.Context, network Network) error {
 
 // fill opens the model for tuning and for pictures and has the comparison make what it misses.
 func (c *Command) fill(ctx context.Context, run *comparison, network Network) (persons int, err error) {
-	engine, err := torch.New(torch.Config{Threads: c.Threads, Compute: torch.BFloat16})
+	engine, err := torch.New(torch.Config{Threads: c.Threads, Compute: torch.Fastest()})
 	if err != nil {
 		return 0, err
 	}
@@ -215,7 +215,7 @@ func (c *Command) judgeWeights(ctx context.Context) (map[string]op.Array, error)
 	if !c.TrainJudge {
 		return bundledJudge()
 	}
-	engine, err := torch.New(torch.Config{Threads: c.Threads, Compute: torch.BFloat16})
+	engine, err := torch.New(torch.Config{Threads: c.Threads, Compute: torch.Fastest()})
 	if err != nil {
 		return nil, err
 	}

@@ -13,30 +13,31 @@ import (
 	"likeness/encoder/concept"
 )
 
-// Config says what is learned and for how long. A zero number or list takes the method's own, as Methods tells them.
+// Config says what is learned and for how long. A zero number or list takes the method's own, as Methods tells them; JSON leaves it out.
 type Config struct {
 	Method string
-	Word   string // the placeholder, written <word> in prompts
-	Class  string // the noun it is an instance of
+	Word   string `json:",omitempty"` // the placeholder, written <word> in prompts
+	Class  string `json:",omitempty"` // the noun it is an instance of
 
-	Steps      int     // of the optimizer
-	LR         float64 // peak learning rate; of vectors and of layers where the method moves both
-	Batch      int     // samples that are computed together
-	Accumulate int     // batches in a step; 0: 1
-	Seed       uint64  // of everything that is random
+	Steps      int     `json:",omitempty"` // of the optimizer
+	LR         float64 `json:",omitempty"` // peak learning rate; of vectors and of layers where the method moves both
+	Batch      int     `json:",omitempty"` // samples that are computed together
+	Accumulate int     `json:",omitempty"` // batches in a step; 0: 1
+	Seed       uint64  `json:",omitempty"` // of everything that is random
 
-	Rank        int      // of the layers' changes that start at zero
-	Alpha       float64  // the changes count alpha/rank times; 0: as much as the rank
-	Targets     []string // ends of the paths of the UNet's layers that are changed; none: the encoder's or, without one, all of attention
-	TextEncoder bool     // lora changes the text encoder's attention too, dreambooth all but its words
-	Vectors     int      // vectors of the word
-	Init        string   // the noun that the word starts as; empty: the class
+	Rank        int      `json:",omitempty"` // of the layers' changes that start at zero
+	Alpha       float64  `json:",omitempty"` // the changes count alpha/rank times; 0: as much as the rank
+	Targets     []string `json:",omitempty"` // ends of the paths of the UNet's layers that are changed; none: the encoder's, or all of attention
+	TextEncoder bool     `json:",omitempty"` // lora changes the text encoder's attention too, dreambooth all but its words
+	Vectors     int      `json:",omitempty"` // vectors of the word
+	Init        string   `json:",omitempty"` // the noun that the word starts as; empty: the class
 
-	LowMemory bool // blocks are computed again in the backward pass, and of weights' squared gradients only means of rows and columns are kept
+	// Blocks are computed again in the backward pass, and of weights' squared gradients only means of rows and columns are kept.
+	LowMemory bool `json:",omitempty"`
 
-	Captions    []string // what the photos show, with {} for the subject; none: Captions of portraits
-	SampleEvery int      // steps between sample pictures; 0: none
-	Run         string   `json:"-"` // folder to resume from; empty: the run cannot be resumed
+	Captions    []string `json:",omitempty"` // what the photos show, with {} for the subject; none: Captions of portraits
+	SampleEvery int      `json:",omitempty"` // steps between sample pictures; 0: none
+	Run         string   `json:"-"`          // folder to resume from; empty: the run cannot be resumed
 }
 
 // Event tells of a finished step.

@@ -1,6 +1,7 @@
 package tune
 
 import (
+	"encoding/json"
 	"image"
 	"image/color"
 	"math"
@@ -204,5 +205,12 @@ func TestReadPhotosRefuses(t *testing.T) {
 		if err != nil && strings.Contains(err.Error(), "hidden") {
 			t.Errorf("a hidden file was read: %v", err)
 		}
+	}
+}
+
+// Settings that are left as they are do not show in JSON, so that what was made before there was a field is known again.
+func TestConfigLeavesZerosOut(t *testing.T) {
+	if data, err := json.Marshal(Config{Method: "quick", Steps: 3}); err != nil || string(data) != `{"Method":"quick","Steps":3}` {
+		t.Errorf("%s, %v", data, err)
 	}
 }

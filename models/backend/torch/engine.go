@@ -33,6 +33,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/klauspost/cpuid/v2"
 	lib "github.com/sugarme/gotch/libtch"
 
 	"likeness/models/op"
@@ -44,8 +45,16 @@ type Precision int
 // The precisions.
 const (
 	Float32  Precision = iota
-	BFloat16           // several times faster where the processor has AMX
+	BFloat16           // several times faster where the processor has AMX, several times slower where it has no instructions for it
 )
+
+// Fastest is the precision in which this processor is the fastest.
+func Fastest() Precision {
+	if cpuid.CPU.Supports(cpuid.AMXBF16) {
+		return BFloat16
+	}
+	return Float32
+}
 
 // Config says how libtorch computes.
 type Config struct {
