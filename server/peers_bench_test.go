@@ -278,7 +278,8 @@ func BenchmarkPeerVAE(b *testing.B) {
 	}
 }
 
-// BenchmarkPeerConcept is another concept in place of the one before, from its LoRA file; after the word loaded, of two in memory.
+// BenchmarkPeerConcept is another concept in place of the one before, until the next turn's input holds it: from its LoRA file; after the word
+// loaded, of two in memory. That input is all that a switch changes.
 func BenchmarkPeerConcept(b *testing.B) {
 	p := startPeer(b)
 	p.do(b, request{"do": "prepare"})
@@ -287,38 +288,34 @@ func BenchmarkPeerConcept(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer base.Close()
-	read := func(file string) (size int, offsets []float32) {
+	files := [2]string{"first.safetensors", "second.safetensors"}
+	var layout *op.Layout // both files'
+	read := func(file string) (offsets []float32) {
 		adapter, err := exchange.Read(filepath.Join(packFolder(b), file), base)
-		var layout *op.Layout
 		if err == nil {
 			layout, offsets, err = exchange.Pack(adapter.LoRA[checkpoint.UNet])
 		}
 		if err != nil {
 			b.Fatal(err)
 		}
-		return layout.Size(), offsets
+		return offsets
 	}
-	var input []float32 // of the next turn, zeros and offsets in the memory of the last one, as the engine does: all that a switch changes
-	put := func(size int, offsets []float32) {
-		input = slices.Grow(input[:0], 2*size)[:size]
-		clear(input)
-		input = append(input, offsets...)
+	var input op.Array
+	var memory []float32
+	put := func(offsets []float32) { // a LoRA acts on both rows of a picture under guidance
+		input = layout.Input([][]float32{offsets, offsets}, &memory)
 	}
-	files := [2]string{"first.safetensors", "second.safetensors"}
-	var loaded [2][]float32
-	for i, file := range files {
-		_, loaded[i] = read(file)
-	}
+	loaded := [2][]float32{read(files[0]), read(files[1])}
 	turn := 0
 	b.Run("file", func(b *testing.B) {
 		race(b, contender{"", stopwatch(func() { turn++; put(read(files[turn%2])) })},
 			contender{"diffusers-", func() float64 { return p.took(b, request{"do": "lora", "file": files[turn%2]}) }})
 	})
 	b.Run("loaded", func(b *testing.B) {
-		race(b, contender{"", stopwatch(func() { turn++; put(len(loaded[0]), loaded[turn%2]) })},
+		race(b, contender{"", stopwatch(func() { turn++; put(loaded[turn%2]) })},
 			contender{"diffusers-", func() float64 { return p.took(b, request{"do": "adapter", "file": files[turn%2]}) }})
 	})
-	if !slices.Equal(input[len(loaded[0]):], loaded[turn%2]) {
+	if !slices.Equal(input.F32, loaded[turn%2]) {
 		b.Fatal("nothing was switched")
 	}
 }

@@ -71,13 +71,41 @@ func (l *Layout) Span(path string) (down, up int, ok bool) {
 	return down, down + l.Rank*l.targets[i].In, true
 }
 
+// Input is the input [len(rows), K, l.Size()] of a run whose rows have these offsets, each none or vectors end to end; K ≥ 1 is the most of them,
+// and zeros are where there are less. It is [1, K, l.Size()], which acts on every row, where all rows have the same in the same memory: then it
+// is that memory, and no copy. Otherwise it lies in *memory, which grows to hold it.
+func (l *Layout) Input(rows [][]float32, memory *[]float32) Array {
+	longest := l.size
+	for _, row := range rows {
+		longest = max(longest, len(row))
+	}
+	if !slices.ContainsFunc(rows, func(row []float32) bool { return !same(row, rows[0]) }) {
+		rows = rows[:1]
+	}
+	if len(rows) == 1 && len(rows[0]) > 0 {
+		return Floats(rows[0], 1, longest/l.size, l.size)
+	}
+	input := slices.Grow((*memory)[:0], len(rows)*longest)[:len(rows)*longest]
+	for i, row := range rows {
+		own := input[i*longest:][:longest]
+		clear(own[copy(own, row):])
+	}
+	*memory = input
+	return Floats(input, len(rows), longest/l.size, l.size)
+}
+
+// same tells whether a and b are the same memory.
+func same(a, b []float32) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
 // Repack writes vectors of from, end to end, as vectors of l with the same sum. A rank above l's is cut into pieces of l's rank, rows that
 // change nothing are left out. It is an error if l lacks a target of from or has it in another size.
 func (l *Layout) Repack(from *Layout, packed []float32) ([]float32, error) {
 	if from.size == 0 || len(packed)%from.size != 0 {
 		return nil, fmt.Errorf("%d offsets are no vectors of %d", len(packed), from.size)
 	}
-	if l == from || l.Digest() == from.Digest() {
+	if l.Rank == from.Rank && slices.Equal(l.targets, from.targets) {
 		return packed, nil
 	}
 	var out []float32
@@ -129,7 +157,7 @@ func (s Scope) WithDeltas(deltas Deltas) Scope {
 }
 
 // WithOffsets makes the linear layers under s that layout names read their offsets from packed [B, K, layout.Size()]: the sum of K
-// concepts' offsets for each sample. All zeros is exactly the base model. A nil layout takes the offsets away.
+// concepts' offsets for each sample, or with B = 1 for all of them. All zeros is exactly the base model. A nil layout takes the offsets away.
 func (s Scope) WithOffsets(layout *Layout, packed Tensor) Scope {
 	if layout == nil {
 		return s.WithDeltas(nil)

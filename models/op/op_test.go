@@ -264,6 +264,40 @@ func TestLayoutWith(t *testing.T) {
 	}
 }
 
+// An input is the rows' own memory where they share it, and a copy with zeros behind it otherwise.
+func TestLayoutInput(t *testing.T) {
+	l, err := op.NewLayout(1, []op.Target{{Path: "a", In: 1, Out: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := []float32{1, 2, 3, 4}, []float32{5, 6}
+	memory := []float32{9, 9, 9, 9, 9, 9}
+	for _, c := range []struct {
+		rows [][]float32
+		want op.Array
+		own  bool // the rows' memory
+	}{
+		{[][]float32{a}, op.Floats(a, 1, 2, 2), true},
+		{[][]float32{a, a, a}, op.Floats(a, 1, 2, 2), true},
+		{[][]float32{a[:2], a}, op.Floats([]float32{1, 2, 0, 0, 1, 2, 3, 4}, 2, 2, 2), false},
+		{[][]float32{b, slices.Clone(b)}, op.Floats([]float32{5, 6, 5, 6}, 2, 1, 2), false},
+		{[][]float32{nil, b}, op.Floats([]float32{0, 0, 5, 6}, 2, 1, 2), false},
+		{[][]float32{nil, nil}, op.Floats([]float32{0, 0}, 1, 1, 2), false},
+		{[][]float32{a[:0], b, a}, op.Floats([]float32{0, 0, 0, 0, 5, 6, 0, 0, 1, 2, 3, 4}, 3, 2, 2), false},
+	} {
+		got := l.Input(c.rows, &memory)
+		if !slices.Equal(got.Dims, c.want.Dims) || !slices.Equal(got.F32, c.want.F32) {
+			t.Errorf("%v: %v, want %v", c.rows, got, c.want)
+		}
+		if own := &got.F32[0] == &memory[0]; own == c.own {
+			t.Errorf("%v: in the memory given: %v", c.rows, own)
+		}
+	}
+	if !slices.Equal(a, []float32{1, 2, 3, 4}) || !slices.Equal(b, []float32{5, 6}) {
+		t.Errorf("the rows are %v and %v now", a, b)
+	}
+}
+
 func TestFinite(t *testing.T) {
 	values := []float32{0, -1, math.MaxFloat32, -math.MaxFloat32, math.SmallestNonzeroFloat32, 3, 4}
 	for n := range values {

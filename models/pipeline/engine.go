@@ -39,7 +39,7 @@ type Engine struct {
 	slots    chan struct{} // one taken by each unfinished picture
 	decoding chan struct{} // taken by the one decoding now
 	peaks    sync.Map      // of the UNet's turns, by rows, height and width
-	offsets  []float32     // of the turn before, whose memory the next one takes
+	offsets  []float32     // memory for those of a turn
 
 	ctx     context.Context // ends at Close
 	close   context.CancelFunc
@@ -247,10 +247,9 @@ func (e *Engine) turn(batch []*sample) []error {
 // predict runs the UNet, or its outermost layers, over the rows of batch, which fit into one run: it returns its outputs and inputs [rows,
 // C, h, w].
 func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
-	rows, concepts := 0, 1
+	rows := 0
 	for _, s := range batch {
 		rows += s.rows()
-		concepts = max(concepts, len(s.offsets))
 	}
 	m := e.model
 	n := len(batch[0].latents)
@@ -268,7 +267,7 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	}
 	m.condition(run, batch)
 	if m.Layout != nil {
-		run["offsets"] = e.packOffsets(batch, rows, concepts)
+		run["offsets"] = e.packOffsets(batch)
 	}
 	if batch[0].isShallow() {
 		run["deep"] = packDeep(batch, rows, m.UNet.BlockOutChannels[0])
@@ -286,24 +285,15 @@ func (e *Engine) predict(batch []*sample) (noise, inputs []float32, err error) {
 	return noise, inputs, nil
 }
 
-// packOffsets is [rows, concepts, size]: every row of a sample holds its shared offsets, the last row the others too; all else is zero. It is
-// good for one turn: fresh memory costs more than what is copied into it.
-func (e *Engine) packOffsets(batch []*sample, rows, concepts int) op.Array {
-	size := e.model.Layout.Size()
-	e.offsets = slices.Grow(e.offsets[:0], rows*concepts*size)[:0]
+// packOffsets is the turn's input of offsets: every row of a sample has its shared ones, the last row the others too. It is good for one turn:
+// fresh memory costs more than what is copied into it.
+func (e *Engine) packOffsets(batch []*sample) op.Array {
+	var rows [][]float32
 	for _, s := range batch {
-		for i := range s.rows() {
-			mine := s.offsets
-			if i < s.rows()-1 {
-				mine = mine[:s.shared]
-			}
-			for _, o := range mine {
-				e.offsets = append(e.offsets, o...)
-			}
-			zeros := (concepts - len(mine)) * size
-			e.offsets = e.offsets[:len(e.offsets)+zeros]
-			clear(e.offsets[len(e.offsets)-zeros:])
+		for range s.rows() - 1 {
+			rows = append(rows, s.offsets[:s.shared])
 		}
+		rows = append(rows, s.offsets)
 	}
-	return op.Floats(e.offsets, rows, concepts, size)
+	return e.model.Layout.Input(rows, &e.offsets)
 }

@@ -20,7 +20,7 @@ import (
 )
 
 // TestTogether makes each picture alone, then all of them at once: other prompts, subjects, steps, samplers and sizes
-// in the same turns change nothing.
+// in the same turns change nothing. Offsets of one that act everywhere are one row for both of its own when it is alone.
 func TestTogether(t *testing.T) {
 	alone := open(t, pipeline.EngineConfig{MaxBatch: 1})
 	crowd := open(t, pipeline.EngineConfig{MaxBatch: 5})
@@ -37,6 +37,10 @@ func TestTogether(t *testing.T) {
 		}
 		if i == 4 {
 			r.Width = 96
+		}
+		if i == 3 {
+			r.Subjects = []pipeline.Subject{ann}
+			r.Subjects[0].Everywhere = true
 		}
 		requests = append(requests, r)
 	}

@@ -27,43 +27,46 @@ func textOffsets(name string) func(Subject) []float32 {
 	return func(s Subject) []float32 { return s.TextOffsets[name].Values }
 }
 
-// offsetsOf lists the subjects' offsets, each of one vector of the layout, with the up half of every target times the subject's scale.
-func offsetsOf(layout *op.Layout, subjects []Subject, of func(Subject) []float32) [][]float32 {
-	var all [][]float32
+// offsetsOf are the subjects' offsets, vectors of the layout end to end, with the up half of every target times the subject's scale. They are a
+// subject's own where nothing has to be changed.
+func offsetsOf(layout *op.Layout, subjects []Subject, of func(Subject) []float32) []float32 {
+	var all []float32
 	for _, s := range subjects {
-		if s.Scale == 0 || len(of(s)) == 0 {
-			continue
-		}
-		for vector := range slices.Chunk(of(s), layout.Size()) {
-			all = append(all, scaled(layout, vector, float32(s.Scale)))
+		if s.Scale != 0 {
+			all = joined(all, scaled(layout, of(s), float32(s.Scale)))
 		}
 	}
 	return all
 }
 
-func scaled(layout *op.Layout, vector []float32, scale float32) []float32 {
-	if scale == 1 {
-		return vector
+// joined is a and b end to end: one of them itself, where the other one is empty.
+func joined(a, b []float32) []float32 {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
 	}
-	vector = slices.Clone(vector)
-	for _, t := range layout.Targets() {
-		_, up, _ := layout.Span(t.Path)
-		for i := range layout.Rank * t.Out {
-			vector[up+i] *= scale
+	return slices.Concat(a, b)
+}
+
+func scaled(layout *op.Layout, vectors []float32, scale float32) []float32 {
+	if scale == 1 || len(vectors) == 0 {
+		return vectors
+	}
+	vectors = slices.Clone(vectors)
+	for vector := range slices.Chunk(vectors, layout.Size()) {
+		for _, t := range layout.Targets() {
+			_, up, _ := layout.Span(t.Path)
+			for i := range layout.Rank * t.Out {
+				vector[up+i] *= scale
+			}
 		}
 	}
-	return vector
+	return vectors
 }
 
-// equalRows is offsets [rows, K, size], K ≥ 1, the same for every row of a run: zeros where there are none.
-func equalRows(layout *op.Layout, offsets []float32, rows int) op.Array {
-	if len(offsets) == 0 {
-		offsets = make([]float32, layout.Size())
-	}
-	return op.Floats(slices.Repeat(offsets, rows), rows, len(offsets)/layout.Size(), layout.Size())
-}
-
-// withOffsets is the model with one input more, offsets [B, K, layout.Size()]; a nil layout leaves it as it is.
+// withOffsets is the model with one input more, offsets [B, K, layout.Size()], with B = 1 for all rows; a nil layout leaves it as it is.
 func withOffsets(model op.Model, layout *op.Layout) op.Model {
 	if layout == nil {
 		return model

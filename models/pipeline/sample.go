@@ -13,11 +13,11 @@ import (
 type sample struct {
 	ctx       context.Context
 	owner     string
-	h, w      int         // of the latents
-	latents   []float32   // [C, h, w]
-	texts                 // under guidance the negative prompt's, then the prompt's
-	offsets   [][]float32 // of all subjects, scaled; the prompt's row gets them
-	shared    int         // how many of them, the first, every row gets
+	h, w      int       // of the latents
+	latents   []float32 // [C, h, w]
+	texts               // under guidance the negative prompt's, then the prompt's
+	offsets   []float32 // of all subjects, scaled, vectors end to end; the prompt's row gets them
+	shared    int       // how many of these numbers, the first, every row gets
 	images    []imagePrompt
 	edits     []gated // of the prompt's row
 	guidance  float64
@@ -63,7 +63,7 @@ func (m *Model) newSample(ctx context.Context, r Request, t texts, o *original) 
 	s.progress = make(chan progress, len(s.timesteps))
 	s.offsets = offsetsOf(m.Layout, r.everywhere(), unetOffsets)
 	s.shared = len(s.offsets)
-	s.offsets = append(s.offsets, offsetsOf(m.Layout, r.elsewhere(), unetOffsets)...)
+	s.offsets = joined(s.offsets, offsetsOf(m.Layout, r.elsewhere(), unetOffsets))
 	s.images = imagesOf(r.Subjects)
 	prompt := t.states[len(t.states)-1]
 	s.edits = r.gate(prompt[:len(prompt)-m.UNet.PooledWidth()])

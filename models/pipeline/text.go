@@ -60,7 +60,7 @@ func (e *Engine) encodeText(ctx context.Context, w *wording, clipSkip int) (row 
 	var lists [][]float32
 	offsets, residuals := make([][]float32, len(m.encoders)), make([][]float32, len(m.encoders))
 	for i, t := range m.encoders {
-		offsets[i] = slices.Concat(offsetsOf(t.layout, w.subjects, textOffsets(t.name))...)
+		offsets[i] = offsetsOf(t.layout, w.subjects, textOffsets(t.name))
 		whole = append(append(whole, int64(len(w.encodings[i].IDs))), w.encodings[i].IDs...)
 		residuals[i] = slices.Concat(w.residuals[i]...)
 		lists = append(lists, w.encodings[i].Weights, residuals[i], offsets[i])
@@ -92,7 +92,7 @@ func (t *textEncoder) encode(ctx context.Context, encoding tokenizer.Encoding, r
 		"concept_embeddings": op.Floats(residual, chunks, length, width),
 	}
 	if t.layout != nil {
-		inputs["offsets"] = equalRows(t.layout, offsets, chunks)
+		inputs["offsets"] = t.layout.Input([][]float32{offsets}, new([]float32))
 	}
 	out, err := t.run(ctx, clipSkip, inputs)
 	if err != nil {

@@ -130,6 +130,7 @@ var networks = []example{
 	attention("Attention with a mask of heads", 1, 3, 4, 2, 3, Normal("mask", 1, 2, 3, 4)),
 
 	{name: "Offsets of two concepts", x: list(Normal("x", 3, 2, 4), Normal("packed", 3, 2, 2*(4+5))), w: list(Normal("w", 5, 4)), f: offset},
+	{name: "Offsets of all samples", x: list(Normal("x", 3, 2, 4), Normal("packed", 1, 2, 2*(4+5))), w: list(Normal("w", 5, 4)), f: offset},
 	{name: "Offsets of one concept", x: list(Normal("x", 1, 3, 4), Normal("packed", 1, 1, 2*(4+5))), w: list(Normal("w", 5, 4)), f: offset},
 }
 
