@@ -69,15 +69,22 @@ func (r *reader) isForAnother() bool {
 	}
 	const reason = "this is a LoRA for SDXL, and the base model is not"
 	for _, key := range r.file.Names() {
-		info, _ := r.file.Info(key)
-		layer, p, _ := split(key)
-		wide := p == down && (strings.HasSuffix(layer, "attn2.to_k") || strings.HasSuffix(layer, "attn2_to_k")) && len(info.Shape) > 1 && info.Shape[1] == 2048
-		if isSDXL(key) || wide {
+		if isSDXL(key) || r.isWide(key) {
 			r.problem(key, reason)
 			return true
 		}
 	}
 	return false
+}
+
+// isWide tells whether the key is of a layer that reads text as wide as SDXL's.
+func (r *reader) isWide(key string) bool {
+	layer, p, _ := split(key)
+	if p != down || !strings.HasSuffix(layer, "attn2.to_k") && !strings.HasSuffix(layer, "attn2_to_k") {
+		return false
+	}
+	shape := r.shape(key)
+	return len(shape) > 1 && shape[1] == 2048
 }
 
 // layers sorts the keys by the layer they belong to, and the layers by their place.

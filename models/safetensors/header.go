@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -41,7 +40,7 @@ func parseHeader(path string, text []byte, dataStart, fileSize int64) (*header, 
 		return nil, &Error{Path: path, Reason: "header does not start with '{'"}
 	}
 	likely := len(text) / 128 // tensors
-	h := &header{infos: make(map[string]Info, likely)}
+	h := &header{infos: make(map[string]Info, likely), names: make([]string, 0, likely)}
 	order := make([]Info, 0, likely) // as the header has them, which is most often their order in the file
 	s := &scanner{json: text}
 	err := s.object(func(key []byte) error {
@@ -53,8 +52,7 @@ func parseHeader(path string, text []byte, dataStart, fileSize int64) (*header, 
 			return &Error{Path: path, Tensor: name, Reason: "is a duplicate name"}
 		}
 		info, err := parseEntry(path, name, s, dataStart, fileSize)
-		h.infos[name] = info
-		order = append(order, info)
+		h.infos[name], h.names, order = info, append(h.names, name), append(order, info)
 		return err
 	})
 	if s.skipSpace(); err == nil && s.at < len(text) {
@@ -70,7 +68,7 @@ func parseHeader(path string, text []byte, dataStart, fileSize int64) (*header, 
 	if h.metadata == nil {
 		h.metadata = map[string]string{}
 	}
-	h.names = slices.Sorted(maps.Keys(h.infos))
+	slices.Sort(h.names)
 	return h, checkContiguous(path, order, dataStart, fileSize)
 }
 

@@ -12,7 +12,7 @@ import (
 type scanner struct {
 	json   []byte
 	at     int
-	buffer []byte // of the string read last
+	buffer []byte // of the last string that had to be decoded
 }
 
 func (s *scanner) skipSpace() {
@@ -61,16 +61,22 @@ func (s *scanner) string() ([]byte, error) {
 	if !s.next('"') {
 		return nil, s.lacks(`'"'`)
 	}
-	begin := s.at - 1
+	begin, plain := s.at, true
 	for ; s.at < len(s.json); s.at++ {
-		switch s.json[s.at] {
-		case '\\':
+		switch c := s.json[s.at]; {
+		case c == '"':
 			s.at++
-		case '"':
+			if plain {
+				return s.json[begin : s.at-1], nil
+			}
+			var err error
+			s.buffer, err = jsontext.AppendUnquote(s.buffer[:0], s.json[begin-1:s.at])
+			return s.buffer, err
+		case c == '\\':
+			plain = false
 			s.at++
-			text, err := jsontext.AppendUnquote(s.buffer[:0], s.json[begin:s.at])
-			s.buffer = text
-			return text, err
+		case c < ' ' || c > '~':
+			plain = false
 		}
 	}
 	s.at = len(s.json)
