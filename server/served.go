@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"image"
 	"reflect"
@@ -27,6 +28,9 @@ type served struct {
 
 	growing sync.Mutex // held while the model is opened again
 	reach   pipeline.Reach
+
+	opening sync.Mutex
+	base    *exchange.Base // from the first file of another program on
 }
 
 // openServed opens what the settings name, for up to maxQueue pictures at a time. The caller closes it.
@@ -54,11 +58,10 @@ func (s *served) grow(need pipeline.Reach) error {
 	missing := m.base.Lacks(need)
 	done()
 	if len(missing.Offsets) > 0 {
-		base, err := exchange.OpenBase(s.cfg.Model)
+		base, err := s.openBase()
 		if err != nil {
 			return err
 		}
-		defer base.Close()
 		missing.Offsets = base.Targets()
 	}
 	reach := s.reach.With(missing)
@@ -80,10 +83,25 @@ func (s *served) grow(need pipeline.Reach) error {
 	return nil
 }
 
+// openBase gives the model folder as other programs' files are read and written for it, open until Close: opening it takes longer than reading
+// a file.
+func (s *served) openBase() (base *exchange.Base, err error) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.base == nil {
+		s.base, err = exchange.OpenBase(s.cfg.Model)
+	}
+	return s.base, err
+}
+
 // Close ends what runs and releases the networks.
 func (s *served) Close() error {
 	s.closing.Wait()
-	return s.current.Close()
+	err := s.current.Close()
+	if s.base != nil {
+		err = errors.Join(err, s.base.Close())
+	}
+	return err
 }
 
 // Decode implements api.PhotoReader.
@@ -157,11 +175,10 @@ func (s *served) Import(name string, data []byte, word, class string) (*concept.
 		}
 		return c, err
 	}
-	base, err := exchange.OpenBase(s.cfg.Model)
+	base, err := s.openBase()
 	if err != nil {
 		return nil, err
 	}
-	defer base.Close()
 	adapter, err := exchange.Parse(name, data, base)
 	if err != nil {
 		return nil, err
@@ -185,11 +202,10 @@ func (s *served) Export(c *concept.Concept, format string) ([]byte, error) {
 	if format == string(exchange.Merged) {
 		return nil, &exchange.FormatError{Reason: "merged weights are the size of the model: bin/server export writes them"}
 	}
-	base, err := exchange.OpenBase(s.cfg.Model)
+	base, err := s.openBase()
 	if err != nil {
 		return nil, err
 	}
-	defer base.Close()
 	m, done := s.use()
 	defer done()
 	subject, err := m.Subject(c, 1)

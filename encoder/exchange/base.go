@@ -25,7 +25,7 @@ var networks = []struct {
 	{checkpoint.TextEncoder2, "second text encoder", []string{"text_model.encoder.layers."}},
 }
 
-// Base is the model that files are read and written for: the shapes of its layers, and its words.
+// Base is the model that files are read and written for: the shapes of its layers, and its words. Many goroutines may use it until Close.
 type Base struct {
 	Fingerprint string
 	TextWidth   int                         // of a word embedding: the text encoders' widths, summed
@@ -39,10 +39,9 @@ type Base struct {
 
 // words are what a text encoder knows of words.
 type words struct {
-	component string
+	encoder   *checkpoint.Component
 	width     int
 	tokenizer *tokenizer.Tokenizer
-	table     []float32 // [vocabulary, width], once it has been read
 }
 
 // OpenBase opens the model folder dir. It reads headers only. The caller closes the Base.
@@ -99,7 +98,7 @@ func (b *Base) readWords(encoder, tokens string) error {
 	if err != nil {
 		return err
 	}
-	w := &words{component: encoder, width: table.Shape[1]}
+	w := &words{encoder: text, width: table.Shape[1]}
 	if w.tokenizer, err = tokenizer.Open(vocabulary.Path()); err != nil {
 		return err
 	}
@@ -142,34 +141,20 @@ func (b *Base) classEmbeddings(word, class string, n int) ([]float32, error) {
 	rows := make([]float32, n*b.TextWidth)
 	first := 0 // column at which the text encoder's begin
 	for _, w := range b.words {
-		if err := b.readTable(w); err != nil {
-			return nil, err
-		}
 		encoding, err := w.tokenizer.Encode("<"+word+">", []tokenizer.Placeholder{{Word: word, Class: class, Vectors: n}})
 		if err != nil {
 			return nil, fmt.Errorf("<%s>, %q: %w", word, class, err)
 		}
 		for _, slot := range encoding.Slots {
-			id := int(encoding.IDs[slot.Position])
-			if (id+1)*w.width > len(w.table) {
-				return nil, fmt.Errorf("%s: the tokenizer's token %d is not in the table of %s", b.folder.Path(), id, w.component)
+			row, err := w.encoder.Row(tokenTable, int(encoding.IDs[slot.Position]))
+			if err != nil {
+				return nil, fmt.Errorf("<%s>, %q: %w", word, class, err)
 			}
-			copy(rows[slot.Vector*b.TextWidth+first:][:w.width], w.table[id*w.width:])
+			copy(rows[slot.Vector*b.TextWidth+first:], row)
 		}
 		first += w.width
 	}
 	return rows, nil
-}
-
-func (b *Base) readTable(w *words) error {
-	if w.table != nil {
-		return nil
-	}
-	text, err := b.folder.Component(w.component)
-	if err == nil {
-		w.table, _, err = text.Float32(tokenTable)
-	}
-	return err
 }
 
 // Close releases the folder.

@@ -157,6 +157,11 @@ func TestWriteAndOpen(t *testing.T) {
 	if _, _, err := unet.Float32("nope"); err == nil || !strings.Contains(err.Error(), "nope") {
 		t.Fatal(err)
 	}
+	for name, i := range map[string]int{"nope": 0, "w": 0} {
+		if row, err := unet.Row(name, i); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("row %d of %s, which has none: %v, %v", i, name, row, err)
+		}
+	}
 	if _, err := f.Component("safety_checker"); err == nil {
 		t.Fatal("a component without folder was given")
 	}

@@ -133,6 +133,18 @@ func (c *Component) Float32(name string) ([]float32, []int, error) {
 	return values, slices.Clone(s.info.Shape), nil
 }
 
+// Row reads row i of the named weight [rows, width] as Float32 does.
+func (c *Component) Row(name string, i int) ([]float32, error) {
+	s, ok := c.sources[name]
+	if !ok || len(s.info.Shape) != 2 || i < 0 || i >= s.info.Shape[0] {
+		return nil, fmt.Errorf("%s: no row %d of a weight %q: it is %v", c.path, i, name, s.info.Shape)
+	}
+	whole, _ := s.file.Info(s.info.Name)
+	row := make([]float32, s.info.Shape[1])
+	before := int(s.info.Offset-whole.Offset) / s.info.DType.Size()
+	return row, s.file.ReadFloat32From(s.info.Name, before+i*len(row), row)
+}
+
 // Close releases the weight files.
 func (c *Component) Close() error {
 	var errs []error

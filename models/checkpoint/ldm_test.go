@@ -155,6 +155,11 @@ func checkWeights(t *testing.T, part string, c *Component, want map[string]json.
 		if again := safetensors.F16(floats); !slices.Equal(again.Data, data) || !slices.Equal(dims, shape) {
 			t.Errorf("%s: Float32 reads %s from another place", part, name)
 		}
+		if len(dims) == 2 {
+			if row, err := c.Row(name, dims[0]-1); err != nil || !slices.Equal(row, floats[len(floats)-dims[1]:]) {
+				t.Errorf("%s: the last row of %s is read from another place: %v", part, name, err)
+			}
+		}
 	}
 	for _, name := range c.Names() {
 		if want[name] == nil && !strings.HasSuffix(name, "position_ids") {

@@ -134,26 +134,35 @@ func (f *File) Float32(name string) ([]float32, []int, error) {
 
 // ReadFloat32 is Float32 into v, which has as many numbers as the tensor.
 func (f *File) ReadFloat32(name string, v []float32) error {
+	if info, ok := f.header.infos[name]; ok && info.DType.isFloat() && int64(len(v)*info.DType.Size()) != info.Length {
+		return &Error{Path: f.path, Tensor: name, Reason: fmt.Sprintf("%v does not hold %d numbers", info.Shape, len(v))}
+	}
+	return f.ReadFloat32From(name, 0, v)
+}
+
+// ReadFloat32From fills v with the named tensor's numbers from the first-th on, as Float32 reads them.
+func (f *File) ReadFloat32From(name string, first int, v []float32) error {
 	info, ok := f.header.infos[name]
 	fail := func(reason string, err error) error {
 		return &Error{Path: f.path, Tensor: name, Reason: reason, Err: err}
 	}
-	switch size := int64(info.DType.Size()); {
+	size := info.DType.Size()
+	switch {
 	case !ok:
 		return fail("no such tensor", nil)
 	case !info.DType.isFloat():
 		return fail(info.DType.noFloat().Error(), nil)
-	case int64(len(v))*size != info.Length:
-		return fail(fmt.Sprintf("%v does not hold %d numbers", info.Shape, len(v)), nil)
+	case first < 0 || int64(first+len(v)) > info.Length/int64(size):
+		return fail(fmt.Sprintf("%v does not hold %d numbers behind %d others", info.Shape, len(v), first), nil)
 	}
-	p := bytesOf(v)
-	if info.DType != TypeF32 || !isLittle {
-		p = make([]byte, info.Length)
+	p, direct := bytesOf(v), info.DType == TypeF32 && isLittle
+	if !direct {
+		p = make([]byte, len(v)*size)
 	}
-	if err := readAt(f.data, p, info.Offset); err != nil {
+	if err := readAt(f.data, p, info.Offset+int64(first*size)); err != nil {
 		return fail("cannot read", unwrapPath(err))
 	}
-	if info.DType != TypeF32 || !isLittle {
+	if !direct {
 		info.DType.floats(v, p)
 	}
 	return nil

@@ -71,7 +71,15 @@ func TestRoundTrip(t *testing.T) {
 	if err := f.ReadFloat32("a.half", halves); err != nil || !reflect.DeepEqual(halves, []float32{0.5, 1, -1}) {
 		t.Fatal(halves, err)
 	}
-	if err := f.ReadFloat32("b.weight", halves); err == nil || !strings.Contains(err.Error(), "[2 3]") || halves[0] != 0.5 {
+	if err := f.ReadFloat32From("b.weight", 2, halves); err != nil || !reflect.DeepEqual(halves, []float32{3, 4, 5}) {
+		t.Fatal(halves, err)
+	}
+	for _, first := range []int{-1, 4} {
+		if err := f.ReadFloat32From("b.weight", first, halves); err == nil || halves[0] != 3 {
+			t.Fatalf("three of six numbers were read from the %d-th on: %v", first, halves)
+		}
+	}
+	if err := f.ReadFloat32("b.weight", halves); err == nil || !strings.Contains(err.Error(), "[2 3]") || halves[0] != 3 {
 		t.Fatalf("six numbers were read into three: %v, %v", halves, err)
 	}
 	if _, _, err := f.Float32("ids"); err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), `"ids"`) {
