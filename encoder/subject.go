@@ -55,14 +55,14 @@ func Subject(c *concept.Concept, scale float64, base *pipeline.Model, e *Encoder
 		return s, err
 	}
 	if len(c.Offsets)+len(c.Coefficients) == 0 {
-		return s, nil
+		return base.Pack(s), nil
 	}
 	if e == nil {
 		return s, &OtherBaseError{c.Word, base.Fingerprint, c.Layout}
 	}
 	s.Layout = e.Layout()
 	s.Offsets, err = e.Expand(c)
-	return s, err
+	return base.Pack(s), err
 }
 
 // checkWords holds the sizes of a concept's words against the base model's.

@@ -3,6 +3,7 @@ package pipeline_test
 import (
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -65,6 +66,47 @@ func TestVectorsEndToEnd(t *testing.T) {
 	alone.Scale = 0
 	if d := furthest(t, plain, draw("a drawing of a cat", alone)); d != 0 {
 		t.Errorf("scale 0 is %g from no subject", d)
+	}
+}
+
+// A subject that is packed draws what it drew, and is packed once; what the model's layout cannot hold stays as it is.
+func TestPack(t *testing.T) {
+	e := open(t, pipeline.EngineConfig{})
+	m := e.Model()
+	own, err := op.NewLayout(m.Layout.Rank+1, m.Layout.Targets()[:1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := pipeline.Subject{Word: "me", Class: "cat", Scale: 1, Layout: own, Offsets: noise(own.Size(), 0.5, 1), Everywhere: true}
+	packed := m.Pack(s)
+	if packed.Layout != m.Layout || len(packed.Offsets) != 2*m.Layout.Size() {
+		t.Fatalf("%d offsets", len(packed.Offsets))
+	}
+	if again := m.Pack(packed); &again.Offsets[0] != &packed.Offsets[0] || again.Layout != m.Layout {
+		t.Error("what is packed is packed again")
+	}
+	draw := func(s pipeline.Subject) []float32 {
+		return generate(t, e, pipeline.Request{Prompt: "a cat", Seed: 1, Steps: 2, Subjects: []pipeline.Subject{s}}).Latents.F32
+	}
+	before := slices.Clone(packed.Offsets)
+	if d := furthest(t, draw(s), draw(packed)); d != 0 {
+		t.Errorf("packing changes the picture by %g", d)
+	}
+	if !slices.Equal(before, packed.Offsets) {
+		t.Error("drawing changed the subject's offsets")
+	}
+	none := s
+	none.Offsets = make([]float32, own.Size())
+	elsewhere, err := op.NewLayout(1, []op.Target{{Path: "nowhere", In: 2, Out: 2}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := s
+	other.Layout, other.Offsets = elsewhere, []float32{1, 1, 1, 1}
+	for _, s := range []pipeline.Subject{none, other} {
+		if left := m.Pack(s); left.Layout != s.Layout || &left.Offsets[0] != &s.Offsets[0] {
+			t.Errorf("%d offsets became %d", len(s.Offsets), len(left.Offsets))
+		}
 	}
 }
 

@@ -266,6 +266,29 @@ func (s *Subject) complete(m *Model) error {
 	return nil
 }
 
+// Pack gives the subject offsets in the model's own layouts: requests that share it need not pack it for each picture, and their pictures share
+// its memory. Offsets that act on a layer which the model lacks are left as they are.
+func (m *Model) Pack(s Subject) Subject {
+	unet := Packed{s.Layout, s.Offsets}.by(m.Layout)
+	s.Layout, s.Offsets = unet.Layout, unet.Values
+	s.TextOffsets = maps.Clone(s.TextOffsets)
+	for name, offsets := range s.TextOffsets {
+		s.TextOffsets[name] = offsets.by(m.TextLayouts[name])
+	}
+	return s
+}
+
+// by is p in another layout, or p where that cannot hold it.
+func (p Packed) by(layout *op.Layout) Packed {
+	if p.Layout == nil || layout == nil {
+		return p
+	}
+	if values, err := layout.Repack(p.Layout, p.Values); err == nil && len(values) > 0 {
+		return Packed{layout, values}
+	}
+	return p
+}
+
 // pack packs offsets by the model's layout of a network, nil if it takes none.
 func pack(layout *op.Layout, p Packed) (Packed, error) {
 	switch {
