@@ -7,8 +7,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// scanner reads the JSON that a header is made of: objects, strings and lists of whole numbers. A general decoder takes ten times as long, which
-// is most of what opening a small file takes.
+// scanner reads the JSON that a header is made of: objects, strings and lists of whole numbers. With a general decoder it took more than twice as
+// long to open a LoRA's file of 256 tensors.
 type scanner struct {
 	json   []byte
 	at     int
