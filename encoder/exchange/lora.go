@@ -148,7 +148,8 @@ func (r *reader) measure(l *layer) {
 		return
 	}
 	if downShape[1] != in || upShape[0] != out {
-		l.problem(l.keys[down], "the change is [%d, %d] and the base model's layer [%d, %d]: it was made for another base model", upShape[0], downShape[1], out, in)
+		l.problem(l.keys[down], "the change is [%d, %d] and the base model's layer [%d, %d]: it was made for another base model",
+			upShape[0], downShape[1], out, in)
 		return
 	}
 	l.delta = concept.Delta{In: in, Out: out, Rank: downShape[0]}
