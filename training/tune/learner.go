@@ -62,7 +62,7 @@ const (
 	wordsPart  = "words"
 	layersPart = "layers"      // of the UNet
 	textPart   = "text_layers" // of the text encoder
-	startPart  = "start/"
+	startPart  = "start"
 
 	vectorsName = wordsPart + "/vectors"
 )
@@ -139,25 +139,28 @@ func (l *learner) deltas(s op.Scope, component string) op.Deltas {
 	}
 }
 
-// distance is the mean squared distance [1] of all that is learned from the first values.
+// distance is the mean squared distance [1] of all that is learned from the first values, which are one weight.
 func (l *learner) distance(s op.Scope, textWidth int) op.Tensor {
 	numbers := l.numbers(textWidth)
+	var all []op.Tensor
 	total := 0
-	for _, a := range numbers {
-		total += len(a.F32)
-	}
-	var sum op.Tensor
 	for _, name := range slices.Sorted(maps.Keys(numbers)) {
-		dims := numbers[name].Dims
 		component, path, _ := strings.Cut(name, "/")
-		moved := s.Component(component).Weight(path, dims...).Sub(s.Component(startPart+component).Weight(path, dims...))
-		part := moved.Mul(moved).Mean(0, 1).Reshape(1).Scale(float64(op.Size(dims)) / float64(total))
-		if sum.Ok() {
-			part = sum.Add(part)
-		}
-		sum = part
+		all = append(all, s.Component(component).Weight(path, numbers[name].Dims...).Reshape(1, -1))
+		total += len(numbers[name].F32)
 	}
-	return sum
+	moved := all[0].Concat(1, all[1:]...).Sub(s.Component(startPart).Weight("all", 1, total))
+	return moved.Mul(moved).Mean(0, 1).Reshape(1)
+}
+
+// first are the first values as distance reads them.
+func (l *learner) first(textWidth int) map[string]op.Array {
+	numbers := l.numbers(textWidth)
+	var all []float32
+	for _, name := range slices.Sorted(maps.Keys(numbers)) {
+		all = append(all, numbers[name].F32...)
+	}
+	return map[string]op.Array{startPart + "/all": op.Floats(all, 1, len(all))}
 }
 
 // shorten keeps words, each of width numbers, from becoming longer than the longest of the vocabulary: such words drown the prompt around

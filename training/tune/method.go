@@ -56,7 +56,7 @@ func (m Method) complete(c Config) Config {
 // Ruiz et al. 2023, section 4.3), with nothing baked in: rank r₁ + r₂ holds the prediction and its change exactly.
 var quick = Method{
 	Method:   protocol.Quick,
-	patience: 2,
+	patience: 1,
 	start: func(ctx context.Context, b *Base, cfg Config, photos []Photo) (*learner, error) {
 		predicted, err := b.predict(ctx, cfg, photos)
 		if err != nil {

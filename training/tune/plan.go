@@ -77,7 +77,7 @@ func (t *task) stepMemory(numbers map[string]op.Array, rates map[string]float64)
 	if err != nil {
 		return 0, err
 	}
-	measured, err := trace.Backward(t.loss(1), t.inputDims(t.together()), trace.Training{Half: half})
+	measured, err := trace.Backward(t.diffusion, t.inputDims(t.together()), trace.Training{Half: half})
 	return max(step, measured), err
 }
 

@@ -14,7 +14,8 @@ import (
 	"likeness/models/memory"
 )
 
-// BenchmarkQuick takes ten steps of quick, with all around them, on the checkpoint at $LIKENESS_MODEL with an encoder of random weights.
+// BenchmarkQuick takes ten steps of quick, with all around them, on the checkpoint at $LIKENESS_MODEL, where it has no encoder with one of random
+// weights.
 func BenchmarkQuick(b *testing.B) {
 	engine, err := torch.New(torch.Config{Threads: runtime.NumCPU()})
 	if err != nil {
@@ -39,8 +40,9 @@ func BenchmarkQuick(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cfg := encoder.Default(bare.UNet.TextWidth())
-	encodertest.Write(b, filepath.Join(dir, "encoder"), cfg, bare.UNet)
+	if bare.encoder == nil {
+		encodertest.Write(b, filepath.Join(dir, "encoder"), encoder.Default(bare.UNet.TextWidth()), bare.UNet)
+	}
 	bare.Close()
 	base := openBase(b, engine, dir)
 	at, err := base.At(side(b))

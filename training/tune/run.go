@@ -120,11 +120,7 @@ func newRun(t *task, patience int) (*run, error) {
 		r.groups[part] = g
 	}
 	if t.learner.pull > 0 {
-		first := map[string]op.Array{}
-		for name, a := range numbers {
-			first[startPart+name] = a
-		}
-		if r.start, err = r.engine.NewParams(first, false); err != nil {
+		if r.start, err = r.engine.NewParams(t.learner.first(t.base.Text.HiddenSize), false); err != nil {
 			return nil, errors.Join(err, r.close())
 		}
 	}
@@ -229,8 +225,8 @@ func (r *run) result(ctx context.Context, report func(Event)) (*Result, error) {
 // over tells whether nothing is left to do.
 func (r *run) over() bool { return r.step >= r.cfg.Steps || r.patience > 0 && r.waited >= r.patience }
 
-// between is the number of steps between measurements on held-out noise.
-func (r *run) between() int { return min(max(r.cfg.Steps/5, 1), 50) }
+// between is the number of steps between measurements on held-out noise: a short run is measured before, halfway and at its end.
+func (r *run) between() int { return min((r.cfg.Steps+1)/2, 50) }
 
 const saveEvery = time.Minute
 
@@ -353,10 +349,11 @@ func (r *run) move() error {
 	return r.follow()
 }
 
-// heldOut is the number of noisy pictures that the best step is chosen by, leastGain the part by which the loss must fall to count, and
-// lightBatch how many fit, where no gradient keeps what layers find, in the memory of one that is learned from.
+// heldOut is the number of noisy pictures that the best step is chosen by, few, since they are the same every time; leastGain is the part by
+// which the loss must fall to count, and lightBatch how many pictures fit, where no gradient keeps what layers find, in the memory of one that
+// is learned from.
 const (
-	heldOut    = 16
+	heldOut    = 8
 	leastGain  = 1e-3
 	lightBatch = 4
 )
@@ -376,7 +373,7 @@ func (r *run) measure() error {
 	together := r.together()
 	for first := 0; first < heldOut; first += together {
 		rows := min(together, heldOut-first)
-		out, err := r.engine.Run(r.loss(1), r.batch(r.plain, random, rows, first, heldOut), r.weights()...)
+		out, err := r.engine.Run(r.diffusion, r.batch(r.plain, random, rows, first, heldOut), r.weights()...)
 		if err != nil {
 			return err
 		}

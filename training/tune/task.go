@@ -158,20 +158,27 @@ func (t *task) text(s op.Scope) op.Tensor {
 	return states.Reshape(-1, t.layers(), length, cfg.HiddenSize)
 }
 
-// loss is the model of a batch's loss, of which there are accumulate in a step; diffusion is the part without the pull, states the text states
-// where an edit follows them.
+// diffusion is the model of a batch's loss without the pull. It also has the text states, where an edit follows them.
+func (t *task) diffusion(s op.Scope) map[string]op.Tensor {
+	states := t.text(s)
+	outputs := map[string]op.Tensor{
+		"diffusion": diffusion(s, t.base.UNet, func(sample, timestep op.Tensor) op.Tensor { return t.tuned(s, sample, timestep, states) }),
+	}
+	if t.learner.edit != nil {
+		outputs["states"] = states
+	}
+	return outputs
+}
+
+// loss is the model of a batch's loss, of which there are accumulate in a step, beside what diffusion gives.
 func (t *task) loss(accumulate int) op.Model {
 	return func(s op.Scope) map[string]op.Tensor {
-		states := t.text(s)
-		noise := diffusion(s, t.base.UNet, func(sample, timestep op.Tensor) op.Tensor { return t.tuned(s, sample, timestep, states) })
-		loss := noise
+		outputs := t.diffusion(s)
+		loss := outputs["diffusion"]
 		if t.learner.pull > 0 {
-			loss = noise.Add(t.learner.distance(s, t.base.Text.HiddenSize).Scale(t.learner.pull))
+			loss = loss.Add(t.learner.distance(s, t.base.Text.HiddenSize).Scale(t.learner.pull))
 		}
-		outputs := map[string]op.Tensor{"loss": loss.Scale(1 / float64(accumulate)), "diffusion": noise}
-		if t.learner.edit != nil {
-			outputs["states"] = states
-		}
+		outputs["loss"] = loss.Scale(1 / float64(accumulate))
 		return outputs
 	}
 }

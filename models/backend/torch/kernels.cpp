@@ -2,11 +2,11 @@
 
 // The operations that gotch cannot ask for, or that libtorch is slow at.
 #include "kernels.h"
+#include "parallel.h"
+#include "result.h"
 
-#include <dlfcn.h>
 #include <torch/torch.h>
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -30,22 +30,6 @@ inline bf16 narrow(float f) { // to the nearest, ties to even
   uint32_t bits;
   std::memcpy(&bits, &f, sizeof bits);
   return bf16((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
-// each runs f(0) … f(n-1) on OpenMP's threads. The runtime comes with libtorch under a name of its own, so it is not linked but looked up.
-template <class F> void each(int64_t n, const F &f) {
-  using Parallel = void (*)(void (*)(void *), void *, unsigned, unsigned);
-  static const auto parallel = reinterpret_cast<Parallel>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
-  struct Work {
-    const F &f;
-    int64_t n;
-    std::atomic<int64_t> next{0};
-  } work{f, n};
-  auto run = [](void *p) {
-    auto &w = *static_cast<Work *>(p);
-    for (int64_t i; (i = w.next++) < w.n;) w.f(i);
-  };
-  parallel ? parallel(run, &work, 0, 0) : run(&work);
 }
 
 // Sums over the pixels of one sample, for each channel.
@@ -162,18 +146,6 @@ struct Checkpoint : torch::autograd::Function<Checkpoint> {
     return out;
   }
 };
-
-Tensor &tensor(void *p) { return *static_cast<Tensor *>(p); }
-
-// result stores a new tensor, or returns what went wrong.
-template <class F> char *result(void **out, const F &f) {
-  try {
-    *out = new Tensor(f());
-    return nullptr;
-  } catch (const std::exception &e) {
-    return strdup(e.what());
-  }
-}
 
 } // namespace
 

@@ -3,7 +3,7 @@
 package torch
 
 /*
-#cgo CXXFLAGS: -std=c++17 -O3
+#cgo CXXFLAGS: -std=c++17 -O3 -I${SRCDIR}/../ort/kernels
 #include <stdlib.h>
 #include "kernels.h"
 */
@@ -14,7 +14,7 @@ import (
 	"unsafe"
 )
 
-// kernel runs a function of kernels.cpp.
+// kernel runs a function of kernels.h.
 func (b *builder) kernel(name string, f func(out *unsafe.Pointer) *C.char) (*tensor, error) {
 	slot := (*unsafe.Pointer)(unsafe.Pointer(b.engine.slot))
 	if msg := f(slot); msg != nil {
@@ -47,6 +47,13 @@ func (b *builder) channelsLast(x *tensor) (*tensor, error) {
 // half casts to bfloat16, images and kernels of convolutions to the layout that these are fast in.
 func (b *builder) half(x *tensor) (*tensor, error) {
 	return b.kernel("cast", func(out *unsafe.Pointer) *C.char { return C.likeness_half(out, pointer(x)) })
+}
+
+// conv3x3 is Conv2D of a float32 image with stride 1 and padding 1; bias may hold no tensor.
+func (b *builder) conv3x3(x, weight, bias *tensor) (*tensor, error) {
+	return b.kernel("Conv2D", func(out *unsafe.Pointer) *C.char {
+		return C.likeness_conv3x3(out, pointer(x), pointer(weight), pointer(bias))
+	})
 }
 
 // attention is scaled dot-product attention of [B, heads, N, d]; mask may hold no tensor.

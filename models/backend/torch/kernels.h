@@ -1,4 +1,4 @@
-// What kernels.cpp offers to Go. Tensors are gotch's; functions that return a message leave a new one in out and return null, or else
+// What the C++ files offer to Go. Tensors are gotch's; functions that return a message leave a new one in out and return null, or else
 // the message, to be freed.
 #include <stdint.h>
 
@@ -12,6 +12,8 @@ char *likeness_group_norm(void **out, void *x, void *weight, void *bias, int64_t
 char *likeness_channels_last(void **out, void *x);
 // x in bfloat16; of four axes, with neighbouring channels.
 char *likeness_half(void **out, void *x);
+// The 3×3 convolution of a float32 image with stride 1 and padding 1; bias may be null.
+char *likeness_conv3x3(void **out, void *x, void *weight, void *bias);
 // Scaled dot-product attention of [B, heads, N, d]; mask may be null.
 char *likeness_attention(void **out, void *query, void *key, void *value, void *mask);
 // A block of n inputs, whose result was computed without a graph, with a graph for all of it: the backward pass
@@ -23,7 +25,7 @@ void likeness_forget_gradient(void *leaf);
 // Whether operations on x are recorded.
 int likeness_requires_grad(void *x);
 
-// What Go offers to kernels.cpp: the block of the handle on new inputs, with a graph. It returns a message or null.
+// What Go offers to them: the block of the handle on new inputs, with a graph. It returns a message or null.
 extern char *likenessRecompute(uintptr_t handle, void **inputs, void **out);
 
 #ifdef __cplusplus

@@ -86,6 +86,9 @@ func (b *builder) Conv2D(x, weight, bias op.Value, stride, padding int) (op.Valu
 	if len(t[0].dims) != 4 || len(t[1].dims) != 4 {
 		return nil, fmt.Errorf("image of dims %v, kernel of dims %v", t[0].dims, t[1].dims)
 	}
+	if kernel := t[1].dims[2:]; t[0].kind == kindFloat && kernel[0] == 3 && kernel[1] == 3 && stride == 1 && padding == 1 {
+		return value(b.conv3x3(t[0], t[1], t[2]))
+	}
 	image, err := b.channelsLast(t[0])
 	if err != nil {
 		return nil, err

@@ -60,3 +60,27 @@ func TestBackward(t *testing.T) {
 		t.Errorf("%d bytes in halves, %d in full", half, full)
 	}
 }
+
+// Of a chain of 3×3 convolutions gradients read the images only where they are of the weights.
+func TestBackwardOfFrozenConvolutions(t *testing.T) {
+	const image, layers = 4 * 64 * 64 * 64, 6
+	model := func(s op.Scope) map[string]op.Tensor {
+		h := s.Input("x", op.Float32, -1, 64, 64, 64).Mul(s.Weight("scale", 1, 64, 1, 1))
+		for i := range layers {
+			h = h.Conv2D(s.Index("layers", i).Weight("weight", 64, 64, 3, 3), op.Tensor{}, 1, 1)
+		}
+		return map[string]op.Tensor{"loss": h.Mean(0, 1, 2, 3)}
+	}
+	bytes := func(trained func(string) bool) int64 {
+		n, err := Backward(model, map[string][]int{"x": {8, 64, 64, 64}}, Training{Trained: trained})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	frozen, trained := bytes(func(name string) bool { return name == "scale" }), bytes(func(string) bool { return true })
+	// The builder holds all images until the way back begins; then gradients take their place, unless these read them.
+	if more := trained - frozen; more < 8*image {
+		t.Errorf("%d bytes with frozen weights, %d with trained ones", frozen, trained)
+	}
+}

@@ -52,11 +52,21 @@ func (t *tape) Linear(x, weight, bias op.Value) (op.Value, error) {
 	return t.add(v, err, effect{operands: t.crossed(x, weight), half: t.Half}, x, weight, bias)
 }
 
+// What Winograd's convolution, of 3×3 in four bytes, takes at most while it runs: all transformed weights, and of each channel of the image.
+const (
+	transformedWeights = 16 << 20
+	transformedChannel = 16 << 10
+)
+
 func (t *tape) Conv2D(x, weight, bias op.Value, stride, padding int) (op.Value, error) {
 	x, weight, bias = t.product(x), t.product(weight), t.product(bias)
 	v, err := t.builder.Conv2D(x, weight, bias, stride, padding)
 	if err != nil {
 		return nil, err
+	}
+	if kernel := weight.(shape).dims; !t.Half && kernel[2] == 3 && kernel[3] == 3 && stride == 1 && padding == 1 {
+		work := min(t.bytesOf(weight)*16/9, transformedWeights) + min(4*t.bytesOf(x), transformedChannel*int64(kernel[1]))
+		return t.add(v, nil, effect{operands: t.crossed(x, weight), work: work}, x, weight, bias)
 	}
 	work := t.bytesOf(x) + t.bytesOf(v) + t.bytesOf(weight)
 	return t.add(v, nil, effect{operands: []op.Value{x, weight}, half: t.Half, work: work}, x, weight, bias)
