@@ -17,6 +17,9 @@ type value struct {
 	dt   op.DType
 	dims []int
 	half bool // its floats are of the builder's precision, not float32
+
+	late func()        // nil, or emits the value's node, which waits until something reads it
+	silu func() *value // nil, or makes SiLU of the value in the node that would have made the value
 }
 
 type builder struct {
@@ -40,10 +43,16 @@ type attrs map[string]any
 // node appends a node of one output and returns it. A nil input is one that is left out.
 func (b *builder) node(kind string, dt op.DType, dims []int, a attrs, inputs ...*value) *value {
 	half := kind != "Cast" && b.meet(inputs, kind == "Resize")
-	b.nodes++
-	out := &value{name: fmt.Sprintf("/%s_%d", kind, b.nodes), dt: dt, dims: dims, half: half && dt == op.Float32}
+	out := b.value(kind, dt, dims)
+	out.half = half && dt == op.Float32
 	b.emit(kind, out.name, a, inputs)
 	return out
+}
+
+// value names what a node is going to make.
+func (b *builder) value(kind string, dt op.DType, dims []int) *value {
+	b.nodes++
+	return &value{name: fmt.Sprintf("/%s_%d", kind, b.nodes), dt: dt, dims: dims}
 }
 
 // meet brings the operands of a node to one precision: half as soon as one of them is, so that what no weight has met, as the timestep's
@@ -78,11 +87,15 @@ func (b *builder) cast(v *value, to int) *value {
 func (b *builder) emit(kind, output string, a attrs, inputs []*value) {
 	var m message
 	for _, in := range inputs {
-		if in == nil {
+		switch {
+		case in == nil:
 			m.string(1, "")
-		} else {
-			m.string(1, in.name)
+			continue
+		case in.late != nil:
+			in.late()
+			in.late = nil
 		}
+		m.string(1, in.name)
 	}
 	m.string(2, output)
 	m.string(3, output)
@@ -198,6 +211,11 @@ func (b *builder) Const(v []float32, dims ...int) (op.Value, error) {
 // ints is an Int64 vector known now.
 func (b *builder) ints(v ...int) *value {
 	return b.constant(protoInt64, op.Int64, intData(v), []int{len(v)})
+}
+
+// filled is a Float32 vector of n times x.
+func (b *builder) filled(x float32, n int) *value {
+	return b.constant(protoFloat, op.Float32, floatData(slices.Repeat([]float32{x}, n)), []int{n})
 }
 
 // constant returns the initializer with this content, which equal constants share.

@@ -3,6 +3,7 @@ package onnx
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"likeness/models/op"
@@ -47,9 +48,9 @@ func (b *builder) MatMul(x, y op.Value) (op.Value, error) {
 	return b.node("MatMul", op.Float32, dims, nil, v...), nil
 }
 
-// Linear implements [op.Linear] as Gemm over flattened rows, which reads the weight as it lies in its file and adds the bias itself:
-// with MatMul and Add over transposed weights a UNet step takes 1.01 times as long, and opening it half as long again. In int8 with a scale of
-// each row and column (MatMulInteger) it takes 0.82 of the time, in bfloat16 (package ort) 0.30; MatMulNBits of 8 bits is slower than Gemm.
+// Linear implements [op.Linear] as package ort's operator, which reads the weight as it lies in its file, and otherwise as Gemm over flattened
+// rows. In int8 with a scale of each row and column (MatMulInteger) a UNet step takes 0.82 of the time, in bfloat16 (package ort) 0.30;
+// MatMulNBits of 8 bits is slower than Gemm.
 func (b *builder) Linear(x, weight, bias op.Value) (op.Value, error) {
 	inputs := []op.Value{x, weight}
 	if bias != nil {
@@ -62,6 +63,14 @@ func (b *builder) Linear(x, weight, bias op.Value) (op.Value, error) {
 	rank, w := len(v[0].dims), v[1].dims
 	if len(w) != 2 || rank < 2 || !agree(v[0].dims[rank-1], w[1]) || (bias != nil && !slices.Equal(v[2].dims, w[:1])) {
 		return nil, fmt.Errorf("input %v does not fit weight %v", v[0].dims, w)
+	}
+	if b.ownOps && w[0]%8 == 0 {
+		dims := slices.Clone(v[0].dims)
+		dims[rank-1] = w[0]
+		if bias == nil {
+			v = append(v, b.filled(0, w[0]))
+		}
+		return b.node("Linear", op.Float32, dims, attrs{"domain": likeness}, v...), nil
 	}
 	if rank > 2 {
 		if inputs[0], err = b.Reshape(x, nil, -1, w[1]); err != nil {
@@ -105,17 +114,14 @@ func (b *builder) conv2D(x, weight *value, bias op.Value, stride int, pads [4]in
 	if err != nil {
 		return nil, err
 	}
-	if b.ownOps && isOwn(weight.dims, stride, pads) && bias != nil {
-		return b.node("Conv", op.Float32, dims, attrs{"domain": likeness}, inputs...), nil
+	if b.ownOps && weight.dims[0]%8 == 0 {
+		if bias == nil {
+			inputs = append(inputs, b.filled(0, weight.dims[0]))
+		}
+		return b.node("Conv", op.Float32, dims, attrs{"domain": likeness, "stride": stride, "pads": pads[:]}, inputs...), nil
 	}
 	a := attrs{"kernel_shape": weight.dims[2:], "strides": []int{stride, stride}, "pads": pads[:]}
 	return b.node("Conv", op.Float32, dims, a, inputs...), nil
-}
-
-// isOwn tells whether package ort's operator, which takes half the time of ONNX Runtime's, is made for the convolution; of few inputs it
-// would have little to multiply.
-func isOwn(weight []int, stride int, pads [4]int) bool {
-	return slices.Equal(weight[2:], []int{3, 3}) && stride == 1 && pads == [4]int{1, 1, 1, 1} && weight[0]%8 == 0 && weight[1] >= 16
 }
 
 // GroupNorm implements [op.Builder], without package ort's operator as InstanceNormalization over [B, groups, ...], then weight and bias of each
@@ -130,14 +136,9 @@ func (b *builder) GroupNorm(x op.Value, groups int, weight, bias op.Value, eps f
 		return nil, fmt.Errorf("input %v in %d groups does not fit weight %v and bias %v", x0.dims, groups, w.dims, v[2].dims)
 	}
 	if b.ownOps {
-		return b.node("GroupNorm", op.Float32, x0.dims, attrs{"domain": likeness, "groups": groups, "epsilon": float32(eps)}, v...), nil
+		return b.groupNorm(v, groups, eps), nil
 	}
-	ones, zeros := make([]float32, groups), make([]float32, groups)
-	for i := range ones {
-		ones[i] = 1
-	}
-	one := b.constant(protoFloat, op.Float32, floatData(ones), []int{groups})
-	zero := b.constant(protoFloat, op.Float32, floatData(zeros), []int{groups})
+	one, zero := b.filled(1, groups), b.filled(0, groups)
 	h := b.node("Reshape", op.Float32, []int{x0.dims[0], groups, unknown}, nil, x0, b.ints(0, groups, -1))
 	h = b.node("InstanceNormalization", op.Float32, h.dims, attrs{"epsilon": float32(eps)}, h, one, zero)
 	h = b.node("Reshape", op.Float32, x0.dims, nil, h, b.shapeOf(x0))
@@ -150,6 +151,19 @@ func (b *builder) GroupNorm(x op.Value, groups int, weight, bias op.Value, eps f
 	shift := b.node("Reshape", op.Float32, perChannel, nil, v[2], b.ints(perChannel...))
 	h = b.node("Mul", op.Float32, x0.dims, nil, h, scale)
 	return b.node("Add", op.Float32, x0.dims, nil, h, shift), nil
+}
+
+// groupNorm is package ort's operator, which SiLU makes another one of.
+func (b *builder) groupNorm(inputs []*value, groups int, eps float64) *value {
+	a := attrs{"domain": likeness, "groups": groups, "epsilon": float32(eps), "silu": 0}
+	out := b.value("GroupNorm", op.Float32, inputs[0].dims)
+	out.late = func() { b.emit("GroupNorm", out.name, a, inputs) }
+	out.silu = func() *value {
+		a := maps.Clone(a)
+		a["silu"] = 1
+		return b.node("GroupNorm", op.Float32, out.dims, a, inputs...)
+	}
+	return out
 }
 
 // LayerNorm implements [op.Builder]. LayerNormalization is slow on CPUs, which have package ort's operator.
@@ -185,6 +199,9 @@ func (b *builder) SiLU(x op.Value) (op.Value, error) {
 	v, err := operands(op.Float32, x)
 	if err != nil {
 		return nil, err
+	}
+	if v[0].silu != nil {
+		return v[0].silu(), nil
 	}
 	return b.node("QuickGelu", op.Float32, v[0].dims, attrs{"domain": microsoft, "alpha": float32(1)}, v[0]), nil
 }

@@ -85,10 +85,16 @@ func convolved(t *testing.T, s *ort.Session, inputs map[string]op.Array) op.Arra
 // convGraph is one convolution of x [., in, ., .].
 func convGraph(t testing.TB, weights map[string]op.Array, own bool) *onnx.Graph {
 	w := weights["conv.weight"].Dims
-	g, err := onnx.Emit(func(s op.Scope) map[string]op.Tensor {
+	return graph(t, weights, own, func(s op.Scope) op.Tensor {
 		x := s.Input("x", op.Float32, -1, w[1], -1, -1)
-		return map[string]op.Tensor{"y": x.Conv2D(s.At("conv").Weight("weight", w...), s.At("conv").Weight("bias", w[0]), 1, 1)}
-	}, onnx.FromArrays(weights), onnx.Options{Name: "conv", OwnOps: own})
+		return x.Conv2D(s.At("conv").Weight("weight", w...), s.At("conv").Weight("bias", w[0]), 1, 1)
+	})
+}
+
+// graph has the output y.
+func graph(t testing.TB, weights map[string]op.Array, own bool, y func(op.Scope) op.Tensor) *onnx.Graph {
+	g, err := onnx.Emit(func(s op.Scope) map[string]op.Tensor { return map[string]op.Tensor{"y": y(s)} },
+		onnx.FromArrays(weights), onnx.Options{Name: "graph", OwnOps: own})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +102,19 @@ func convGraph(t testing.TB, weights map[string]op.Array, own bool) *onnx.Graph 
 }
 
 func convSession(t testing.TB, weights map[string]op.Array, own bool) *ort.Session {
-	s, err := ort.Open(convGraph(t, weights, own), ort.Options{})
+	return session(t, convGraph(t, weights, own))
+}
+
+// linearSession is a linear layer of x [., ., in].
+func linearSession(t testing.TB, weights map[string]op.Array, own bool) *ort.Session {
+	w := weights["linear.weight"].Dims
+	return session(t, graph(t, weights, own, func(s op.Scope) op.Tensor {
+		return s.Input("x", op.Float32, -1, -1, w[1]).Linear(s.At("linear").Weight("weight", w...), s.At("linear").Weight("bias", w[0]))
+	}))
+}
+
+func session(t testing.TB, g *onnx.Graph) *ort.Session {
+	s, err := ort.Open(g, ort.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

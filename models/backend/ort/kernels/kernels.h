@@ -36,19 +36,35 @@ struct Input {
   }
 };
 
-// The output has the dims of the first input, but channels [B, channels, ...] where these are not negative.
-static inline OrtStatus* infer_like_first(OrtShapeInferContext* context, int64_t channels) {
-  OrtTensorTypeAndShapeInfo *x, *y;
-  CHECK(api->ShapeInferContext_GetInputTypeShape(context, 0, &x));
-  size_t rank = 0;
-  CHECK(api->GetDimensionsCount(x, &rank));
-  if (rank < 2) return nullptr;  // unknown
-  std::vector<int64_t> dims(rank);
-  std::vector<const char*> symbols(rank);
+constexpr int kNoAxis = -1;
+
+// The dims of an input, where they are known; symbols are the names of sizes that are not, and may be null.
+static inline OrtStatus* dims_of(OrtShapeInferContext* context, size_t index, std::vector<int64_t>& dims, std::vector<const char*>* symbols) {
+  OrtTensorTypeAndShapeInfo* info;
+  size_t rank;
+  CHECK(api->ShapeInferContext_GetInputTypeShape(context, index, &info));
+  CHECK(api->GetDimensionsCount(info, &rank));
+  dims.resize(rank);
+  CHECK(api->GetDimensions(info, dims.data(), rank));
+  if (!symbols) return nullptr;
+  symbols->resize(rank);
+  return api->GetSymbolicDimensions(info, symbols->data(), rank);
+}
+
+// The output has the dims of the first input, but on an axis, counted from the end, as many as the second one's first, and behind it sizes that are
+// not known where the operator changes them.
+static inline OrtStatus* infer_like_first(OrtShapeInferContext* context, int axis, bool resized = false) {
+  OrtTensorTypeAndShapeInfo* y;
+  std::vector<int64_t> dims, weight;
+  std::vector<const char*> symbols;
+  CHECK(dims_of(context, 0, dims, &symbols));
+  CHECK(dims_of(context, 1, weight, nullptr));
+  const size_t rank = dims.size();
+  if (rank < 2 || axis >= static_cast<int>(rank) || weight.empty()) return nullptr;  // unknown
+  if (axis != kNoAxis) dims[rank - 1 - axis] = weight[0], symbols[rank - 1 - axis] = "";
+  if (resized)
+    for (size_t i = rank - axis; i < rank; i++) dims[i] = -1, symbols[i] = "";
   std::vector<std::string> names(rank);
-  CHECK(api->GetDimensions(x, dims.data(), rank));
-  CHECK(api->GetSymbolicDimensions(x, symbols.data(), rank));
-  if (channels >= 0) dims[1] = channels, symbols[1] = "";
   static std::atomic<int> made{0};
   for (size_t i = 0; i < rank; i++)
     if (dims[i] < 0 && !*symbols[i]) {  // an unknown size needs a name, which no other has
@@ -83,7 +99,15 @@ OrtCustomOp operation() {
   return op;
 }
 
-// The operators, of conv.cpp and norm.cpp.
+namespace linear {
+struct Image;
+}
+// The convolution of an image of any kind, of linear.cpp: x [batch, channels, height, width], weight [out, channels, taps], out a multiple of 8.
+OrtStatus* convolve(OrtKernelContext* context, const linear::Image& image, int64_t batch, int64_t channels, int64_t out, const float* x,
+                    const float* weight, const float* bias, float* y);
+
+// The operators, of conv.cpp, linear.cpp and norm.cpp.
 OrtCustomOp conv();
+OrtCustomOp linear_layer();
 OrtCustomOp group_norm();
 OrtCustomOp layer_norm();

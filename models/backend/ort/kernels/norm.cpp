@@ -1,7 +1,8 @@
-// likeness.GroupNorm, of x [B, C, ...] with attributes groups and epsilon, and likeness.LayerNorm, of rows [..., C] with epsilon: normalised, then
+// likeness.GroupNorm, of x [B, C, ...] with attributes groups, epsilon and silu, which tells whether SiLU follows, and likeness.LayerNorm, of rows [..., C] with epsilon: normalised, then
 // times weight [C] plus bias [C], reading and writing each value once.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <functional>
 #include <numeric>
 
@@ -16,19 +17,19 @@
 namespace {
 
 constexpr int64_t kChunk = 4096;  // floats, which the processor's nearest cache holds
-constexpr int64_t kLanes = 32;
+constexpr int64_t kSums = 32;  // at a time
 
 // The sum of x, or of its squared distances from a mean.
 VECTORS double sum_of(const float* x, int64_t n, bool squared, float mean) {
-  float lanes[kLanes] = {};
+  float lanes[kSums] = {};
   int64_t i = 0;
   if (squared)
-    for (; i + kLanes <= n; i += kLanes)
-      for (int64_t l = 0; l < kLanes; l++) lanes[l] += (x[i + l] - mean) * (x[i + l] - mean);
+    for (; i + kSums <= n; i += kSums)
+      for (int64_t l = 0; l < kSums; l++) lanes[l] += (x[i + l] - mean) * (x[i + l] - mean);
   else
-    for (; i + kLanes <= n; i += kLanes)
-      for (int64_t l = 0; l < kLanes; l++) lanes[l] += x[i + l];
-  double sum = std::accumulate(lanes, lanes + kLanes, 0.0);
+    for (; i + kSums <= n; i += kSums)
+      for (int64_t l = 0; l < kSums; l++) lanes[l] += x[i + l];
+  double sum = std::accumulate(lanes, lanes + kSums, 0.0);
   for (; i < n; i++) sum += squared ? (x[i] - mean) * (x[i] - mean) : x[i];
   return sum;
 }
@@ -50,6 +51,23 @@ VECTORS void scale_all(const float* x, int64_t n, float scale, float shift, floa
   for (int64_t i = 0; i < n; i++) y[i] = x[i] * scale + shift;
 }
 
+// v·sigmoid(v), with the exponential of Cephes' expf: 2ⁿ times a polynomial of what is left. Both are within 2 units in the last place.
+inline float silu(float v) {
+  const float x = std::min(std::max(-v, -87.0f), 87.0f), magic = 12582912.0f;  // 1.5·2²³, to which adding rounds
+  const float n = (x * 1.44269504f + magic) - magic, r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
+  float e = 1.9875691500e-4f;
+  for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) e = e * r + c;
+  e = e * r * r + r + 1;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  std::memcpy(&power, &bits, sizeof(power));
+  return v / (1 + e * power);
+}
+
+VECTORS void scale_silu(const float* x, int64_t n, float scale, float shift, float* y) {
+  for (int64_t i = 0; i < n; i++) y[i] = silu(x[i] * scale + shift);
+}
+
 VECTORS void scale_each(const float* x, int64_t n, float mean, float scale, const float* weight, const float* bias, float* y) {
   for (int64_t i = 0; i < n; i++) y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
 }
@@ -57,6 +75,7 @@ VECTORS void scale_each(const float* x, int64_t n, float mean, float scale, cons
 // Norm is a run of either.
 struct Norm {
   int64_t groups = 0;  // none: of rows
+  int64_t silu = 0;    // or 1
   float epsilon = 0;
   int64_t channels, places, rows;  // [B, channels, places] or [rows, channels]
   const float *x, *weight, *bias;
@@ -70,7 +89,8 @@ struct Norm {
     statistics(x + at, each * places, &mean, &variance);
     for (int64_t c = 0; c < each; c++) {
       const double scale = weight[first + c] / std::sqrt(variance + epsilon);
-      scale_all(x + at + c * places, places, scale, bias[first + c] - mean * scale, y + at + c * places);
+      const auto scaled = silu ? scale_silu : scale_all;
+      scaled(x + at + c * places, places, scale, bias[first + c] - mean * scale, y + at + c * places);
     }
   }
 
@@ -114,7 +134,7 @@ struct LayerNorm {
   }
   static void destroy(void* kernel) { delete static_cast<Norm*>(kernel); }
   static OrtStatus* compute(void* kernel, OrtKernelContext* context) { return normalise(*static_cast<Norm*>(kernel), context); }
-  static OrtStatus* infer(OrtShapeInferContext* context) { return infer_like_first(context, -1); }
+  static OrtStatus* infer(OrtShapeInferContext* context) { return infer_like_first(context, kNoAxis); }
 };
 
 struct GroupNorm : LayerNorm {
@@ -123,6 +143,7 @@ struct GroupNorm : LayerNorm {
     Norm norm;
     CHECK(api->KernelInfoGetAttribute_float(info, "epsilon", &norm.epsilon));
     CHECK(api->KernelInfoGetAttribute_int64(info, "groups", &norm.groups));
+    CHECK(api->KernelInfoGetAttribute_int64(info, "silu", &norm.silu));
     *kernel = new Norm(norm);
     return nullptr;
   }

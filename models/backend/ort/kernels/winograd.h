@@ -7,10 +7,10 @@
 #include <cstdint>
 #include <cstring>
 
+#include "vectors.h"
+
 namespace winograd {
 
-constexpr int64_t kPanel = 8;    // output channels that are computed together
-constexpr int64_t kLanes = 32;   // tiles that are computed together
 constexpr int64_t kPoints = 16;  // of a transformed tile
 
 struct Shape {
@@ -31,33 +31,6 @@ static inline Run run_at(const Shape& s, int64_t tile, int64_t limit) {
   return {row / s.rows(), row % s.rows(), column, std::min(limit, s.columns() - column)};
 }
 
-#define INLINE static inline __attribute__((always_inline))
-
-typedef float float4 __attribute__((vector_size(16)));
-typedef float float8 __attribute__((vector_size(32)));
-typedef float float16 __attribute__((vector_size(64)));
-
-// Eight rows of eight become columns.
-INLINE void transpose(float8 m[8]) {
-  float8 a[8], b[8];
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i += 2) {
-    a[i] = __builtin_shufflevector(m[i], m[i + 1], 0, 8, 1, 9, 4, 12, 5, 13);
-    a[i + 1] = __builtin_shufflevector(m[i], m[i + 1], 2, 10, 3, 11, 6, 14, 7, 15);
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < 8; i += 4)
-    for (int j = 0; j < 2; j++) {
-      b[i + 2 * j] = __builtin_shufflevector(a[i + j], a[i + 2 + j], 0, 1, 8, 9, 4, 5, 12, 13);
-      b[i + 2 * j + 1] = __builtin_shufflevector(a[i + j], a[i + 2 + j], 2, 3, 10, 11, 6, 7, 14, 15);
-    }
-#pragma GCC unroll 8
-  for (int i = 0; i < 4; i++) {
-    m[i] = __builtin_shufflevector(b[i], b[4 + i], 0, 1, 2, 3, 8, 9, 10, 11);
-    m[4 + i] = __builtin_shufflevector(b[i], b[4 + i], 4, 5, 6, 7, 12, 13, 14, 15);
-  }
-}
-
 constexpr int64_t kInputs = 8;  // whose weights are transformed together, so that stores to the planes of a panel are of whole cache lines
 
 // kernel [8 outputs, inputs, 9], the outputs stride apart, becomes taps [inputs·9, 8 outputs].
@@ -74,11 +47,11 @@ INLINE void load_taps(const float* kernel, int64_t stride, int64_t inputs, float
     for (int64_t o = 0; o < kPanel; o++) taps[at][o] = kernel[o * stride + at];
 }
 
-// weight [8, in, 3, 3] becomes panel [16, in, 8].
-INLINE void transform_weight(const float* weight, int64_t in, float* panel) {
+// Channels [from, to) of weight [8, in, 3, 3] become panel [16, to-from, 8].
+INLINE void transform_weight(const float* weight, int64_t in, int64_t from, int64_t to, float* panel) {
   float8 taps[9 * kInputs], points[kPoints][kInputs];
-  for (int64_t first = 0; first < in; first += kInputs) {
-    const int64_t inputs = std::min(kInputs, in - first);
+  for (int64_t first = from; first < to; first += kInputs) {
+    const int64_t inputs = std::min(kInputs, to - first);
     load_taps(weight + first * 9, in * 9, inputs, taps);
     for (int64_t i = 0; i < inputs; i++) {
       const float8* g = taps + 9 * i;
@@ -94,12 +67,13 @@ INLINE void transform_weight(const float* weight, int64_t in, float* panel) {
         points[4 * r][i] = h[r][0], points[4 * r + 1][i] = sum + middle, points[4 * r + 2][i] = sum - middle, points[4 * r + 3][i] = h[r][2];
       }
     }
-    for (int64_t e = 0; e < kPoints; e++) std::memcpy(panel + (e * in + first) * kPanel, points[e], inputs * sizeof(float8));
+    for (int64_t e = 0; e < kPoints; e++) std::memcpy(panel + (e * (to - from) + first - from) * kPanel, points[e], inputs * sizeof(float8));
   }
 }
 
 // The four rows of a plane that a run of tiles sees, with zeros around the image: line [4][2·length + 2].
-INLINE void load_lines(const Shape& s, const float* plane, const Run& run, float line[4][2 * kLanes + 2]) {
+template <int64_t Wide>
+INLINE void load_lines(const Shape& s, const float* plane, const Run& run, float line[4][Wide]) {
   const int64_t wide = 2 * run.length + 2, left = 2 * run.column - 1;
   const int64_t from = std::max<int64_t>(left, 0), to = std::min(left + wide, s.width);
   for (int64_t r = 0; r < 4; r++) {
@@ -114,21 +88,23 @@ INLINE void load_lines(const Shape& s, const float* plane, const Run& run, float
   }
 }
 
-// Channels [from, to) of tiles [first, first+32) of x [batch, in, height, width] become those of points [16, in, 32]; lanes past the last tile
-// are left as they are.
-INLINE void transform_input(const Shape& s, const float* x, int64_t first, int64_t from, int64_t to, float* points) {
-  const int64_t count = std::min(kLanes, s.tiles() - first), step = s.in * kLanes;
-  float line[4][2 * kLanes + 2], half[4][2 * kLanes + 2];
+// Channels [from, to) of count tiles from the one at first on of x [batch, in, height, width] become those of points [16, in, lanes]; the
+// other lanes are left as they are.
+template <class S>
+INLINE void transform_input(const Shape& s, const float* x, int64_t first, int64_t count, int64_t from, int64_t to, float* points) {
+  constexpr int64_t lanes = S::lanes, wide = 2 * lanes + 2;
+  const int64_t step = s.in * lanes;
+  float line[4][wide], half[4][wide];
   for (int64_t at = 0; at < count;) {
     const Run run = run_at(s, first + at, count - at);
     for (int64_t i = from; i < to; i++) {
-      load_lines(s, x + (run.image * s.in + i) * s.height * s.width, run, line);
+      load_lines<wide>(s, x + (run.image * s.in + i) * s.height * s.width, run, line);
       for (int64_t c = 0; c < 2 * run.length + 2; c++) {
         const float a = line[0][c], b = line[1][c], d = line[2][c], e = line[3][c];
         half[0][c] = a - d, half[1][c] = b + d, half[2][c] = d - b, half[3][c] = b - e;
       }
       for (int64_t r = 0; r < 4; r++) {
-        float *p0 = points + 4 * r * step + i * kLanes + at, *p1 = p0 + step, *p2 = p1 + step, *p3 = p2 + step;
+        float *p0 = points + 4 * r * step + i * lanes + at, *p1 = p0 + step, *p2 = p1 + step, *p3 = p2 + step;
         for (int64_t t = 0; t < run.length; t++) {
           const float a = half[r][2 * t], b = half[r][2 * t + 1], d = half[r][2 * t + 2], e = half[r][2 * t + 3];
           p0[t] = a - d, p1[t] = b + d, p2[t] = d - b, p3[t] = b - e;
@@ -139,35 +115,15 @@ INLINE void transform_input(const Shape& s, const float* x, int64_t first, int64
   }
 }
 
-// product [C, lanes of N V] of the planes [., 32] is panelᵀ [in, C of 8] · points [in, lanes of 32].
-template <typename V, int C, int N>
-INLINE void multiply(int64_t in, const float* panel, const float* points, float* product) {
-  constexpr int64_t lanes = sizeof(V) / sizeof(float);
-  V sum[N][C] = {};
-  for (int64_t i = 0; i < in; i++) {
-    V point[N];
-#pragma GCC unroll 2
-    for (int n = 0; n < N; n++) std::memcpy(&point[n], points + i * kLanes + n * lanes, sizeof(V));
-#pragma GCC unroll 8
-    for (int c = 0; c < C; c++) {
-      const float weight = panel[i * kPanel + c];
-#pragma GCC unroll 2
-      for (int n = 0; n < N; n++) sum[n][c] += weight * point[n];
-    }
-  }
-#pragma GCC unroll 8
-  for (int c = 0; c < C; c++)
-#pragma GCC unroll 2
-    for (int n = 0; n < N; n++) std::memcpy(product + c * kLanes + n * lanes, &sum[n][c], sizeof(V));
-}
-
-// products [16, 8, 32] of tiles [first, first+32) become eight channels of y from the one at channel on.
-INLINE void transform_output(const Shape& s, const float* products, const float* bias, int64_t channel, int64_t first, float* y) {
-  const int64_t count = std::min(kLanes, s.tiles() - first), step = kPanel * kLanes;
-  for (int64_t o = 0; o < kPanel; o++) {
-    float out[2][2 * kLanes];
-    const float *m = products + o * kLanes, shift = bias[channel + o];
-    for (int64_t t = 0; t < kLanes; t++) {
+// products [16, 32, lanes] of count tiles from the one at first on become channels of y from the one at channel on.
+template <class S>
+INLINE void transform_output(const Shape& s, const float* products, const float* bias, int64_t channel, int64_t channels, int64_t first, int64_t count,
+                           float* y) {
+  constexpr int64_t lanes = S::lanes, step = kOutputs * lanes;
+  for (int64_t o = 0; o < channels; o++) {
+    float out[2][2 * lanes];
+    const float *m = products + o * lanes, shift = bias[channel + o];
+    for (int64_t t = 0; t < lanes; t++) {
       float h[2][4];
       for (int64_t c = 0; c < 4; c++) {
         const float a = m[c * step + t], b = m[(4 + c) * step + t], d = m[(8 + c) * step + t], e = m[(12 + c) * step + t];
@@ -189,56 +145,43 @@ INLINE void transform_output(const Shape& s, const float* products, const float*
   }
 }
 
-// The eight channels from the one at channel on, of the tiles [first, first+32): panel [16, in, 8], points [16, in, 32].
-template <typename V, int C>
-INLINE void compute_panel(const Shape& s, const float* panel, const float* points, const float* bias, int64_t channel, int64_t first, float* y) {
-  constexpr int64_t lanes = sizeof(V) / sizeof(float);
-  const int64_t count = std::min(kLanes, s.tiles() - first);
-  alignas(64) float products[kPoints * kPanel * kLanes];
+// products [16, 32, lanes] are, or gain, what channels [from, to) of points [16, in, lanes] give with panels [., 16, to-from, 8] of so many outputs.
+template <class S>
+INLINE void multiply_points(int64_t in, int64_t from, int64_t to, int64_t outputs, const float* panels, const float* points, int64_t count,
+                            float* products) {
+  const int64_t plane = (to - from) * kPanel;
   for (int64_t e = 0; e < kPoints; e++)
-    for (int64_t c = 0; c < kPanel; c += C)
-      for (int64_t t = 0; t < count; t += 2 * lanes) {
-        const float *from = panel + e * s.in * kPanel + c, *by = points + e * s.in * kLanes + t;
-        float* to = products + (e * kPanel + c) * kLanes + t;
-        if (count - t > lanes)
-          multiply<V, C, 2>(s.in, from, by, to);
-        else
-          multiply<V, C, 1>(s.in, from, by, to);
-      }
-  transform_output(s, products, bias, channel, first, y);
+    multiply<S>(to - from, outputs, panels + e * plane, kPoints * plane, 1, kPanel, points + (e * in + from) * S::lanes, count, from == 0,
+                products + e * kOutputs * S::lanes);
 }
 
-// Kernels are the functions above for the widest vectors that the processor has.
+// Kernels are the functions above.
 struct Kernels {
-  void (*transform_weight)(const float* weight, int64_t in, float* panel);
-  void (*transform_input)(const Shape& s, const float* x, int64_t first, int64_t from, int64_t to, float* points);
-  void (*compute_panel)(const Shape& s, const float* panel, const float* points, const float* bias, int64_t channel, int64_t first, float* y);
+  int64_t lanes;
+  void (*transform_weight)(const float* weight, int64_t in, int64_t from, int64_t to, float* panel);
+  void (*transform_input)(const Shape& s, const float* x, int64_t first, int64_t count, int64_t from, int64_t to, float* points);
+  void (*multiply)(int64_t in, int64_t from, int64_t to, int64_t outputs, const float* panels, const float* points, int64_t count, float* products);
+  void (*transform_output)(const Shape& s, const float* products, const float* bias, int64_t channel, int64_t channels, int64_t first, int64_t count,
+                           float* y);
+  int64_t products_floats() const { return kPoints * kOutputs * lanes; }
 };
 
-#define KERNELS(name, vector, channels, ...)                                                                                            \
-  __VA_ARGS__ static void name##_weight(const float* weight, int64_t in, float* panel) { transform_weight(weight, in, panel); }          \
-  __VA_ARGS__ static void name##_input(const Shape& s, const float* x, int64_t first, int64_t from, int64_t to, float* points) {         \
-    transform_input(s, x, first, from, to, points);                                                                                      \
-  }                                                                                                                                      \
-  __VA_ARGS__ static void name##_panel(const Shape& s, const float* panel, const float* points, const float* bias, int64_t channel,      \
-                                       int64_t first, float* y) {                                                                        \
-    compute_panel<vector, channels>(s, panel, points, bias, channel, first, y);                                                          \
-  }                                                                                                                                      \
-  static const Kernels name = {name##_weight, name##_input, name##_panel};
-
-KERNELS(plain, float4, 4)
-#ifdef __x86_64__
-KERNELS(avx2, float8, 4, __attribute__((target("avx2,fma"))))
-KERNELS(avx512, float16, 8, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma"))))
-#endif
-
-static inline const Kernels& kernels() {
-#ifdef __x86_64__
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-    return avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2;
-#endif
-  return plain;
-}
+#define WINOGRAD(name, set, ...)                                                                                                              \
+  __VA_ARGS__ static void name##_weight(const float* weight, int64_t in, int64_t from, int64_t to, float* panel) {                            \
+    transform_weight(weight, in, from, to, panel);                                                                                            \
+  }                                                                                                                                           \
+  __VA_ARGS__ static void name##_input(const Shape& s, const float* x, int64_t first, int64_t count, int64_t from, int64_t to, float* points) {              \
+    transform_input<set>(s, x, first, count, from, to, points);                                                                                      \
+  }                                                                                                                                           \
+  __VA_ARGS__ static void name##_multiply(int64_t in, int64_t from, int64_t to, int64_t outputs, const float* panels, const float* points,    \
+                                          int64_t count, float* products) {                                                                   \
+    multiply_points<set>(in, from, to, outputs, panels, points, count, products);                                                             \
+  }                                                                                                                                           \
+  __VA_ARGS__ static void name##_output(const Shape& s, const float* products, const float* bias, int64_t channel, int64_t channels,          \
+                                        int64_t first, int64_t count, float* y) {                                                             \
+    transform_output<set>(s, products, bias, channel, channels, first, count, y);                                                                    \
+  }                                                                                                                                           \
+  static const Kernels name = {set::lanes, name##_weight, name##_input, name##_multiply, name##_output};
+FOR_EACH_SET(WINOGRAD)
 
 }  // namespace winograd

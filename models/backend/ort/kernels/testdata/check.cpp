@@ -1,12 +1,14 @@
-// Holds every set of kernels that the processor can run against the definition of a convolution, and prints each set's worst difference
-// relative to the largest sum of absolute products; ends with 1 where one is over 1e-6.
+// Holds every set of kernels that the processor can run against the definitions of convolutions and of a linear layer, and prints each set's worst
+// differences relative to the largest sum of absolute products; ends with 1 where one is over 1e-6.
 #include <cmath>
 #include <cstdio>
 #include <vector>
 
+#include "../linear.h"
 #include "../winograd.h"
 
-using namespace winograd;
+using winograd::Shape;
+using winograd::kPoints;
 
 static std::vector<float> filled(int64_t n) {
   static uint32_t state = 1;
@@ -15,59 +17,121 @@ static std::vector<float> filled(int64_t n) {
   return v;
 }
 
-static std::vector<float> by_kernels(const Kernels& k, const Shape& s, const float* x, const float* w, const float* bias) {
+static std::vector<float> convolved(const winograd::Kernels& k, const Shape& s, const float* x, const float* w, const float* bias) {
   const float unset = NAN;
-  std::vector<float> y(s.batch * s.out * s.height * s.width, unset), panel(kPoints * s.in * kPanel, unset), points(kPoints * s.in * kLanes, unset);
-  for (int64_t channel = 0; channel < s.out; channel += kPanel) {
-    k.transform_weight(w + channel * s.in * 9, s.in, panel.data());
-    for (int64_t first = 0; first < s.tiles(); first += kLanes) {
-      k.transform_input(s, x, first, 0, s.in / 2, points.data());
-      k.transform_input(s, x, first, s.in / 2, s.in, points.data());
-      k.compute_panel(s, panel.data(), points.data(), bias, channel, first, y.data());
+  std::vector<float> y(s.batch * s.out * s.height * s.width, unset), panels(kOutputs * kPoints * s.in, unset);
+  std::vector<float> points(kPoints * s.in * k.lanes, unset), products(k.products_floats(), unset);
+  for (int64_t channel = 0; channel < s.out; channel += kOutputs) {
+    const int64_t channels = std::min(kOutputs, s.out - channel);
+    for (int64_t first = 0, count; first < s.tiles(); first += count) {
+      count = std::min(k.lanes - 3, s.tiles() - first);
+      k.transform_input(s, x, first, count, 0, s.in / 2, points.data());
+      k.transform_input(s, x, first, count, s.in / 2, s.in, points.data());
+      for (int64_t from = 0; from < s.in; from += 12) {
+        const int64_t to = std::min<int64_t>(from + 12, s.in);
+        for (int64_t o = 0; o < channels; o += kPanel)
+          k.transform_weight(w + (channel + o) * s.in * 9, s.in, from, to, panels.data() + o * kPoints * (to - from));
+        k.multiply(s.in, from, to, channels, panels.data(), points.data(), count, products.data());
+      }
+      k.transform_output(s, products.data(), bias, channel, channels, first, count, y.data());
     }
   }
   return y;
 }
 
-static double worst(const Shape& s, const float* x, const float* w, const float* bias, const std::vector<float>& y) {
+// Difference is the worst of what was added, relative to the largest size.
+struct Difference {
   double worst = 0, scale = 0;
-  size_t at = 0;
-  for (int64_t n = 0; n < s.batch; n++)
-    for (int64_t o = 0; o < s.out; o++)
-      for (int64_t r = 0; r < s.height; r++)
-        for (int64_t c = 0; c < s.width; c++) {
-          double sum = bias[o], size = std::fabs(bias[o]);
-          for (int64_t i = 0; i < s.in; i++)
-            for (int64_t k = 0; k < 9; k++) {
-              const int64_t row = r + k / 3 - 1, column = c + k % 3 - 1;
-              if (row < 0 || row >= s.height || column < 0 || column >= s.width) continue;
-              const double product = double(x[((n * s.in + i) * s.height + row) * s.width + column]) * w[(o * s.in + i) * 9 + k];
-              sum += product, size += std::fabs(product);
-            }
-          const double difference = std::fabs(sum - y[at++]);
-          if (!(difference <= worst)) worst = difference;  // NaN too
-          scale = std::max(scale, size);
-        }
-  return worst / scale;
+  void add(double got, double want, double size) {
+    const double apart = std::fabs(got - want);
+    if (!(apart <= worst)) worst = apart;  // NaN too
+    scale = std::max(scale, size);
+  }
+  double relative() const { return worst / scale; }
+};
+
+// sum_up adds what a convolution gives, and the size of it.
+static void sum_up(const linear::Image& image, const float* x, const float* w, int64_t in, int64_t place, double* sum, double* size) {
+  for (int64_t i = 0; i < in; i++)
+    for (int64_t tap = 0; tap < image.taps(); tap++) {
+      const int64_t at = image.at(place, tap);
+      if (at < 0) continue;
+      const double product = double(x[i * image.height * image.width + at]) * w[i * image.taps() + tap];
+      *sum += product, *size += std::fabs(product);
+    }
+}
+
+static void compare(Difference& d, const linear::Image& image, int64_t batch, int64_t in, int64_t out, const float* x, const float* w,
+                    const float* bias, const float* y) {
+  for (int64_t n = 0; n < batch; n++)
+    for (int64_t o = 0; o < out; o++)
+      for (int64_t place = 0; place < image.places(); place++) {
+        double sum = bias[o], size = std::fabs(bias[o]);
+        sum_up(image, x + n * in * image.height * image.width, w + o * in * image.taps(), in, place, &sum, &size);
+        d.add(*y++, sum, size);
+      }
+}
+
+static double convolution(const winograd::Kernels& kernels) {
+  Difference d;
+  for (const Shape& s : {Shape{1, 16, 8, 8, 8}, {2, 20, 16, 5, 7}, {3, 17, 8, 1, 1}, {1, 9, 24, 2, 130}, {2, 32, 8, 33, 3}, {1, 400, 72, 24, 24}}) {
+    const auto x = filled(s.batch * s.in * s.height * s.width), w = filled(s.out * s.in * 9), bias = filled(s.out);
+    const auto y = convolved(kernels, s, x.data(), w.data(), bias.data());
+    compare(d, {s.height, s.width, 3, 3, 1, 1, 1, s.height, s.width}, s.batch, s.in, s.out, x.data(), w.data(), bias.data(), y.data());
+  }
+  return d.relative();
+}
+
+// Any other convolution.
+static double patches(const linear::Kernels& kernels) {
+  Difference d;
+  for (const linear::Image& image : {linear::Image{7, 9, 1, 1, 1, 0, 0, 7, 9}, {8, 8, 1, 1, 1, 0, 0, 8, 8}, {9, 6, 3, 3, 2, 1, 1, 5, 3},
+                                     {8, 8, 3, 3, 2, 0, 0, 4, 4}, {4, 4, 3, 3, 1, 1, 1, 4, 4}, {12, 10, 4, 2, 3, 1, 0, 4, 3}}) {
+    const int64_t in = 37, out = 40, depth = in * image.taps();
+    const auto x = filled(in * image.height * image.width), w = filled(out * depth), bias = filled(out);
+    std::vector<float> y(out * image.places(), NAN), points(depth * kernels.lanes, NAN);
+    for (int64_t first = 0; first < image.places(); first += kernels.lanes) {
+      const int64_t count = std::min(kernels.lanes, image.places() - first);
+      kernels.pack_image(x.data(), image, first, count, 0, in / 2, points.data());
+      kernels.pack_image(x.data(), image, first, count, in / 2, in, points.data());
+      for (int64_t o = 0; o < out; o += kOutputs)
+        kernels.compute_image(w.data(), bias.data(), depth, image.places(), points.data(), o, std::min(kOutputs, out - o), count, y.data() + first);
+    }
+    compare(d, image, 1, in, out, x.data(), w.data(), bias.data(), y.data());
+  }
+  return d.relative();
+}
+
+static double layer(const linear::Kernels& kernels) {
+  Difference d;
+  struct { int64_t rows, in, out; } sizes[] = {{1, 8, 8}, {7, 20, 16}, {16, 16, 8}, {17, 3, 24}, {32, 33, 8}, {30, 64, 16}, {70, 600, 72}};
+  for (const auto& s : sizes) {
+    const auto x = filled(s.rows * s.in), w = filled(s.out * s.in), bias = filled(s.out);
+    std::vector<float> y(s.rows * s.out, NAN), points(s.in * kernels.lanes, NAN);
+    for (int64_t row = 0; row < s.rows; row += kernels.lanes) {
+      const int64_t count = std::min(kernels.lanes, s.rows - row);
+      kernels.pack_rows(x.data() + row * s.in, s.in, count, 0, s.in / 2, points.data());
+      kernels.pack_rows(x.data() + row * s.in, s.in, count, s.in / 2, s.in, points.data());
+      for (int64_t o = 0; o < s.out; o += kOutputs)
+        kernels.compute_rows(w.data(), bias.data(), s.in, s.out, points.data(), o, std::min(kOutputs, s.out - o), count, y.data() + row * s.out);
+    }
+    const linear::Image point{1, 1, 1, 1, 1, 0, 0, 1, 1};  // a row is a batch's image of one place
+    compare(d, point, s.rows, s.in, s.out, x.data(), w.data(), bias.data(), y.data());
+  }
+  return d.relative();
+}
+
+static bool fine(const char* name, const winograd::Kernels& tiles, const linear::Kernels& places) {
+  const double w = convolution(tiles), c = patches(places), l = layer(places);
+  std::printf("%s: Winograd's convolution %.2g, others %.2g, linear layer %.2g\n", name, w, c, l);
+  return w <= 1e-6 && c <= 1e-6 && l <= 1e-6;
 }
 
 int main() {
-  std::vector<std::pair<const char*, const Kernels*>> sets = {{"plain", &plain}};
+  bool all = fine("plain", winograd::plain, linear::plain);
 #ifdef __x86_64__
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back({"avx2", &avx2});
-  if (&kernels() == &avx512) sets.push_back({"avx512", &avx512});
+  if (has_avx2()) all = fine("avx2", winograd::avx2, linear::avx2) && all;
+  if (has_avx512()) all = fine("avx512", winograd::avx512, linear::avx512) && all;
 #endif
-  const Shape shapes[] = {{1, 16, 8, 8, 8}, {2, 20, 16, 5, 7}, {3, 17, 8, 1, 1}, {1, 9, 24, 2, 130}, {2, 32, 8, 33, 3}, {1, 64, 16, 24, 24}};
-  bool fine = true;
-  for (const auto& [name, set] : sets) {
-    double all = 0;
-    for (const Shape& s : shapes) {
-      const auto x = filled(s.batch * s.in * s.height * s.width), w = filled(s.out * s.in * 9), bias = filled(s.out);
-      const double found = worst(s, x.data(), w.data(), bias.data(), by_kernels(*set, s, x.data(), w.data(), bias.data()));
-      if (!(found <= all)) all = found;
-    }
-    std::printf("%s: %.2g\n", name, all);
-    fine = fine && all <= 1e-6;
-  }
-  return !fine;
+  return !all;
 }

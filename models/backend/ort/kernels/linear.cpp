@@ -1,0 +1,119 @@
+// likeness.Linear: rows x [..., in] times weight [out, in], out a multiple of 8, plus bias [out]; and convolve, the same of what a convolution sees.
+// Weights are read as they lie in their file.
+#include "linear.h"
+
+#include "kernels.h"
+#include "scratch.h"
+
+namespace {
+
+constexpr int64_t kGroups = 4;        // of as many places as there are lanes, whose points are in the processor's cache at a time
+constexpr int64_t kSharedGroups = 8;  // up to which all tasks share all points
+
+// Run is the work of one run in tasks, which are members of it.
+struct Run {
+  const char* name;
+  const linear::Kernels& kernels;
+  const linear::Image* image;  // null: rows, which are the places of one batch
+  const float *x, *weight, *bias;
+  int64_t batch, places, channels, out;
+  float* y;
+  float* points = nullptr;          // that all tasks share
+  std::atomic<bool> failed{false};  // memory is short
+
+  const int64_t lanes = balanced(places, kernels.lanes), groups_each = (places + lanes - 1) / lanes, groups = batch * groups_each;
+  const int64_t in = image ? channels * image->taps() : channels, points_floats = in * kernels.lanes;
+
+  // Where a group begins in its part of the batch, and how many places it has.
+  int64_t first(int64_t group) const { return group % groups_each * lanes; }
+  int64_t count(int64_t group) const { return std::min(lanes, places - first(group)); }
+
+  // Channels [from, to) of a group.
+  void pack(int64_t group, int64_t from, int64_t to, float* points) {
+    if (image)
+      kernels.pack_image(x + group / groups_each * channels * image->height * image->width, *image, first(group), count(group), from, to, points);
+    else
+      kernels.pack_rows(x + first(group) * in, in, count(group), from, to, points);
+  }
+  // All outputs from one on that are computed together.
+  void compute(int64_t output, int64_t group, const float* points) {
+    const int64_t outputs = std::min(kOutputs, out - output);
+    if (image)
+      kernels.compute_image(weight, bias, in, places, points, output, outputs, count(group), y + group / groups_each * out * places + first(group));
+    else
+      kernels.compute_rows(weight, bias, in, out, points, output, outputs, count(group), y + first(group) * out);
+  }
+
+  // With few places the points are all made at first, by groups and quarters of the channels.
+  void share_points(size_t task) {
+    const int64_t group = task / 4, quarter = task % 4;
+    pack(group, channels * quarter / 4, channels * (quarter + 1) / 4, points + group * points_floats);
+  }
+  void compute_outputs(size_t task) {
+    for (int64_t g = 0; g < groups; g++) compute(task * kOutputs, g, points + g * points_floats);
+  }
+
+  // With many places a task makes the points of its groups.
+  void compute_groups(size_t task) {
+    Buffer made(points_pool, kGroups * points_floats);
+    if (!made.data()) return void(failed = true);
+    const int64_t begin = task * kGroups, end = std::min(begin + kGroups, groups);
+    for (int64_t g = begin; g < end; g++) pack(g, 0, channels, made.data() + (g - begin) * points_floats);
+    for (int64_t o = 0; o < out; o += kOutputs)
+      for (int64_t g = begin; g < end; g++) compute(o, g, made.data() + (g - begin) * points_floats);
+  }
+};
+
+OrtStatus* multiply_few(OrtKernelContext* context, Run& run) {
+  Buffer points(points_pool, run.groups * run.points_floats);
+  if (!(run.points = points.data())) return out_of_memory(run.name);
+  CHECK(parallel<&Run::share_points>(context, run, run.groups * 4));
+  return parallel<&Run::compute_outputs>(context, run, (run.out + kOutputs - 1) / kOutputs);
+}
+
+OrtStatus* multiply(OrtKernelContext* context, Run& run) {
+  if (run.groups <= kSharedGroups) return multiply_few(context, run);
+  CHECK(parallel<&Run::compute_groups>(context, run, (run.groups + kGroups - 1) / kGroups));
+  return run.failed ? out_of_memory(run.name) : nullptr;
+}
+
+struct Linear {
+  static constexpr const char* name = "Linear";
+  static OrtStatus* create(const OrtKernelInfo*, void** kernel) {
+    *kernel = nullptr;  // there are no attributes
+    return nullptr;
+  }
+  static void destroy(void*) {}
+
+  static OrtStatus* compute(void*, OrtKernelContext* context) {
+    Input x, weight, bias;
+    CHECK(x.read(context, 0));
+    CHECK(weight.read(context, 1));
+    CHECK(bias.read(context, 2));
+    auto dims = x.dims;
+    const auto& w = weight.dims;
+    if (dims.size() < 2 || w.size() != 2 || dims.back() != w[1] || w[0] % kPanel || bias.dims != std::vector<int64_t>{w[0]})
+      return api->CreateStatus(ORT_INVALID_ARGUMENT, "Linear: input, weight and bias do not fit");
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < dims.size(); i++) rows *= dims[i];
+    dims.back() = w[0];
+    OrtValue* output;
+    CHECK(api->KernelContext_GetOutput(context, 0, dims.data(), dims.size(), &output));
+    float* y;
+    CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
+    Run run{name, WIDEST(linear), nullptr, x.data, weight.data, bias.data, 1, rows, w[1], w[0], y};
+    return multiply(context, run);
+  }
+
+  static OrtStatus* infer(OrtShapeInferContext* context) { return infer_like_first(context, 0); }
+};
+
+}  // namespace
+
+OrtStatus* convolve(OrtKernelContext* context, const linear::Image& image, int64_t batch, int64_t channels, int64_t out, const float* x,
+                    const float* weight, const float* bias, float* y) {
+  Run run{"Conv", WIDEST(linear), &image, x, weight, bias, batch, image.places(), channels, out, y};
+  return multiply(context, run);
+}
+
+OrtCustomOp linear_layer() { return operation<Linear>(); }

@@ -1,0 +1,66 @@
+// Memory for the time of a run, and the run's tasks on all threads.
+#pragma once
+
+#include <cstdlib>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+
+// Pool keeps memory from run to run.
+class Pool {
+ public:
+  struct Buffer {
+    float* data = nullptr;
+    int64_t floats = 0;
+  };
+  // No data where memory is short.
+  Buffer take(int64_t floats) {
+    Buffer b;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      if (!spare_.empty()) b = spare_.back(), spare_.pop_back();
+    }
+    if (b.floats >= floats) return b;
+    std::free(b.data);
+    b.data = static_cast<float*>(std::aligned_alloc(64, (floats * sizeof(float) + 63) / 64 * 64));
+    b.floats = b.data ? floats : 0;
+    return b;
+  }
+  void give(Buffer b) {
+    std::lock_guard<std::mutex> lock(mutex_);
+    spare_.push_back(b);
+  }
+  ~Pool() {
+    for (Buffer& b : spare_) std::free(b.data);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<Buffer> spare_;
+};
+
+// Buffer is a pool's memory for as long as it lives.
+class Buffer {
+ public:
+  Buffer(Pool& pool, int64_t floats) : pool_(pool), buffer_(pool.take(floats)) {}
+  ~Buffer() { pool_.give(buffer_); }
+  Buffer(const Buffer&) = delete;
+  float* data() const { return buffer_.data; }
+
+ private:
+  Pool& pool_;
+  Pool::Buffer buffer_;
+};
+
+inline Pool points_pool;
+
+// Calls a member of run for each of the tasks.
+template <auto Task, class Run>
+OrtStatus* parallel(OrtKernelContext* context, Run& run, int64_t tasks) {
+  return api->KernelContext_ParallelFor(
+      context, [](void* run, size_t task) { (static_cast<Run*>(run)->*Task)(task); }, tasks, 0, &run);
+}
+
+inline OrtStatus* out_of_memory(const char* op) { return api->CreateStatus(ORT_FAIL, (std::string(op) + ": out of memory").c_str()); }
