@@ -24,7 +24,7 @@ func place(cfg config.Model) (placement, error) {
 	if device == "" || err != nil && cfg.Device != ort.Auto {
 		return placement{}, err
 	}
-	p := placement{Options: ort.Options{Threads: cfg.Threads, Device: device, Cache: cfg.Cache}, library: library, why: err}
+	p := placement{Options: ort.Options{Threads: cfg.Threads, Device: device}, library: library, why: err}
 	p.compute, err = precision(cfg.DType, device == ort.CPU)
 	return p, err
 }

@@ -139,31 +139,3 @@ func TestTensorsThatNobodyReads(t *testing.T) {
 		t.Errorf("of a whole model it says %s", text.String())
 	}
 }
-
-// With a cache the pictures are the same, by the start that fills it and by the ones after that, which add nothing.
-func TestCache(t *testing.T) {
-	cache, dir := filepath.Join(t.TempDir(), "cache"), t.TempDir()
-	kept := func() (names []string) {
-		entries, _ := os.ReadDir(cache)
-		for _, entry := range entries {
-			names = append(names, entry.Name())
-		}
-		return names
-	}
-	var pictures [][]byte
-	var before []string
-	for i, args := range [][]string{nil, {"--cache", cache}, {"--cache", cache}} {
-		out := filepath.Join(dir, "x.png")
-		if err := run(t, append([]string{"generate", "--model", tinySD, "--prompt", "hi", "--steps", "2", "--seed", "1", "-o", out}, args...)...); err != nil {
-			t.Fatal(err)
-		}
-		if pictures = append(pictures, mustRead(t, out)); !bytes.Equal(pictures[i], pictures[0]) {
-			t.Errorf("%v: another picture", args)
-		}
-		if names := kept(); i == 1 && len(names) < 4 || i == 2 && !slices.Equal(names, before) {
-			t.Errorf("%d: the cache holds %v, before %v", i, names, before)
-		} else {
-			before = names
-		}
-	}
-}

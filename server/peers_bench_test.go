@@ -321,8 +321,7 @@ func BenchmarkPeerConcept(b *testing.B) {
 }
 
 // BenchmarkPeerServer is a start until ready, the time from the start of the process to a first picture of 512×512 under guidance, and the peak
-// of resident memory after it: without a cache, with one that a server has filled before, and of diffusers. Ours counts from the start of the
-// process, diffusers' load from its imports on.
+// of resident memory after it, beside diffusers'. Both starts count from the start of the process, and diffusers-s from its imports on.
 func BenchmarkPeerServer(b *testing.B) {
 	const size, steps = 512, 2
 	body := fmt.Sprintf(`{"prompt":"a face","n":1,"size":"%dx%[1]d","steps":%d,"guidance_scale":7.5,"seed":1}`, size, steps)
@@ -333,18 +332,12 @@ func BenchmarkPeerServer(b *testing.B) {
 		times[what+"picture-s"] = append(times[what+"picture-s"], picture)
 		peaks[what+"peak-MB"] = max(peaks[what+"peak-MB"], peak)
 	}
-	ours := func(what string, options ...string) {
-		start := time.Now()
-		server := startServer(b, filepath.Join("..", "bin", "server"), options...)
-		server.ask(b, "/v1/images/generations", "application/json", strings.NewReader(body), &struct{}{})
-		note(what, server.ready, time.Since(start), server.memory(b, "VmHWM"))
-		server.stop()
-	}
-	cache := b.TempDir()
-	startServer(b, filepath.Join("..", "bin", "server"), "--cache", cache).stop()
 	for b.Loop() {
-		ours("")
-		ours("cached-", "--cache", cache)
+		start := time.Now()
+		server := startServer(b, filepath.Join("..", "bin", "server"))
+		server.ask(b, "/v1/images/generations", "application/json", strings.NewReader(body), &struct{}{})
+		note("", server.ready, time.Since(start), server.memory(b, "VmHWM"))
+		server.stop()
 		p := startPeer(b)
 		loaded := p.do(b, request{"do": "load"})
 		ready := time.Since(p.started)
@@ -361,7 +354,6 @@ func BenchmarkPeerServer(b *testing.B) {
 		b.ReportMetric(peak, what)
 	}
 	b.ReportMetric(weightsSize(b), "weights-MB")
-	b.ReportMetric(float64(folderSize(b, cache))/(1<<20), "cache-MB")
 }
 
 // weightsSize is the size of the weights of the checkpoint's components in megabytes.

@@ -98,9 +98,6 @@ func logParts(log *slog.Logger, m *model) {
 		log.Warn("the model folder has no encoder: no concepts can be made")
 	}
 	log.Info("networks run", "device", m.placement.Device, "dtype", m.placement.compute)
-	if cache := m.placement.Cache; cache != "" {
-		log.Info("networks are kept for the next start", "cache", cache)
-	}
 	if m.placement.why != nil {
 		log.Debug("no GPU", "reason", m.placement.why)
 	}

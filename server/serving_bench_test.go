@@ -34,10 +34,10 @@ type process struct {
 }
 
 // startServer runs a command that serves, on a free port and with a store of its own, until it is ready.
-func startServer(b *testing.B, command string, more ...string) *process {
+func startServer(b *testing.B, command string) *process {
 	b.Helper()
 	store := "bolt:" + filepath.Join(b.TempDir(), "concepts.db")
-	args := append([]string{"--addr", "127.0.0.1:0", "--store", store, "--model", packFolder(b), "--log", "error"}, more...)
+	args := []string{"--addr", "127.0.0.1:0", "--store", store, "--model", packFolder(b), "--log", "error"}
 	p := &process{Cmd: exec.Command(command, args...)}
 	p.Stderr = &p.errors
 	out, err := p.StdoutPipe()

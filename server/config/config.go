@@ -29,7 +29,6 @@ type Model struct {
 	Memory       string  `help:"full keeps all networks open; low opens each only while it is used, so that the largest counts, and every picture waits for them to open." enum:"full,low" default:"full"`
 	MemoryLimit  float64 `help:"Gigabytes that this process may take up; 0: what the machine, or its container, has. What cannot fit is refused before it begins." default:"0"`
 	VAETiling    string  `name:"vae-tiling" help:"Decode and encode pictures in tiles, in the memory of one: auto over 1024×1024 pixels, on over the size that the VAE was trained on, off never." enum:"auto,on,off" default:"auto"`
-	Cache        string  `help:"A folder that keeps the networks as this processor reads them, so that all starts but the first take a fraction of the time. It takes up to 1.5 times the size of the weights; what has not been used for 30 days is removed. Empty: none." placeholder:"DIR"`
 	Threads      int     `help:"Threads of a network's run; 0: as many as there are cores." default:"0"`
 }
 

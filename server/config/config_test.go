@@ -39,13 +39,13 @@ func TestDefaults(t *testing.T) {
 // Every flag has an environment twin, and the flag wins.
 func TestEnvironment(t *testing.T) {
 	for name, value := range map[string]string{
-		"ADDR": ":1", "MODEL": "m", "STORE": "redis://r", "DEVICE": "cuda", "DTYPE": "float16", "THREADS": "3", "IP_ADAPTER": "a", "MEMORY": "low", "MEMORY_LIMIT": "2.5", "VAE_TILING": "on", "IMAGE_ENCODER": "e", "CACHE": "k", "LOG": "debug", "MAX_UPLOAD": "5", "MAX_QUEUE": "11",
+		"ADDR": ":1", "MODEL": "m", "STORE": "redis://r", "DEVICE": "cuda", "DTYPE": "float16", "THREADS": "3", "IP_ADAPTER": "a", "MEMORY": "low", "MEMORY_LIMIT": "2.5", "VAE_TILING": "on", "IMAGE_ENCODER": "e", "LOG": "debug", "MAX_UPLOAD": "5", "MAX_QUEUE": "11",
 		"WORKER": "w", "WORKER_IDLE": "7s",
 	} {
 		t.Setenv("LIKENESS_"+name, value)
 	}
 	c, k, err := parse(t, "--addr", ":2")
-	want := Serve{Model{Model: "m", Device: "cuda", DType: "float16", Threads: 3, IPAdapter: "a", ImageEncoder: "e", Memory: "low", MemoryLimit: 2.5, VAETiling: "on", Cache: "k"}, ":2", "redis://r", "debug", 5, 11, "w", 7 * time.Second}
+	want := Serve{Model{Model: "m", Device: "cuda", DType: "float16", Threads: 3, IPAdapter: "a", ImageEncoder: "e", Memory: "low", MemoryLimit: 2.5, VAETiling: "on"}, ":2", "redis://r", "debug", 5, 11, "w", 7 * time.Second}
 	if err != nil || c.Serve != want {
 		t.Errorf("%+v, %v", c.Serve, err)
 	}

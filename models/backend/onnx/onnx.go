@@ -33,18 +33,17 @@ type Port struct {
 // Graph is a model ready to run.
 type Graph struct {
 	Name    string
-	Model   []byte   // an ONNX ModelProto
-	Folder  string   // what the locations of external weights are relative to; empty where there are none
-	Files   []string // the paths of all external weights, sorted, absolute and without symbolic links
-	Inputs  []Port   // sorted by name
-	Outputs []Port   // sorted by name
+	Model   []byte // an ONNX ModelProto
+	Folder  string // what the locations of external weights are relative to; empty where there are none
+	Inputs  []Port // sorted by name
+	Outputs []Port // sorted by name
 }
 
 // Options configures Emit.
 type Options struct {
 	Name    string    // of the graph, for errors and profiles
 	Compute Precision // of weights, and of what is computed with them; inputs and outputs are float32 always
-	// OwnOps has 3×3 convolutions and norms as operators of package ort, which only its sessions for the CPU in float32 have.
+	// OwnOps has convolutions, linear layers and norms as operators of package ort, which only its sessions for the CPU in float32 have.
 	OwnOps bool
 }
 
@@ -89,7 +88,7 @@ func Emit(model op.Model, weights Weights, o Options) (*Graph, error) {
 		return nil, &WeightsError{Graph: o.Name, Problems: b.problems}
 	}
 	g := &Graph{Name: o.Name}
-	if g.Folder, g.Files, err = b.placeWeights(); err != nil {
+	if g.Folder, err = b.placeWeights(); err != nil {
 		return nil, fmt.Errorf("graph %s: %w", o.Name, err)
 	}
 	for _, name := range slices.Sorted(maps.Keys(outputs)) {
@@ -111,7 +110,7 @@ func Emit(model op.Model, weights Weights, o Options) (*Graph, error) {
 
 // placeWeights makes the files' common folder, with symbolic links resolved, the one that locations are relative to, because
 // ONNX Runtime reads external data only from below one folder.
-func (b *builder) placeWeights() (folder string, files []string, err error) {
+func (b *builder) placeWeights() (folder string, err error) {
 	real := map[string]string{}
 	for _, w := range b.external {
 		if _, seen := real[w.Path]; seen {
@@ -122,7 +121,7 @@ func (b *builder) placeWeights() (folder string, files []string, err error) {
 			path, err = filepath.Abs(path)
 		}
 		if err != nil {
-			return "", nil, fmt.Errorf("weights: %w", err)
+			return "", fmt.Errorf("weights: %w", err)
 		}
 		real[w.Path] = path
 		for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
@@ -137,11 +136,11 @@ func (b *builder) placeWeights() (folder string, files []string, err error) {
 	for _, w := range b.external {
 		location, err := filepath.Rel(folder, real[w.Path])
 		if err != nil {
-			return "", nil, fmt.Errorf("weights: %w", err)
+			return "", fmt.Errorf("weights: %w", err)
 		}
 		b.place(w, filepath.ToSlash(location))
 	}
-	return folder, slices.Compact(slices.Sorted(maps.Values(real))), nil
+	return folder, nil
 }
 
 func isBelow(path, dir string) bool {

@@ -11,9 +11,6 @@ import (
 type Options struct {
 	Threads int    // of one run; 0: as many as there are cores
 	Device  string // as Choose gives it; empty is the CPU
-	// Cache is a folder, made where it is missing, that keeps graphs as the CPU reads them: opening one again takes a tenth of the time, and its
-	// weights are a mapped file's, which processes share. A graph takes up to 1.5 times the size of its weights. Empty: none.
-	Cache string
 	// BFloat16 has the CPU compute a float32 graph in bfloat16, for which CanBFloat16 must be nil. A run then stops at its end alone.
 	BFloat16 bool
 }

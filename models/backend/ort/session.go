@@ -26,10 +26,6 @@ type Session struct {
 
 // Open makes a session of the graph, reading its weights. Init must have loaded the library. The caller closes the Session.
 func Open(g *onnx.Graph, o Options) (*Session, error) {
-	open := openFresh
-	if o.caches() {
-		open = openCached
-	}
 	s, err := open(g, o)
 	if err != nil {
 		return nil, fmt.Errorf("graph %s: %w", g.Name, err)
@@ -37,7 +33,7 @@ func Open(g *onnx.Graph, o Options) (*Session, error) {
 	return &Session{name: g.Name, inputs: g.Inputs, outputs: g.Outputs, session: s}, nil
 }
 
-func openFresh(g *onnx.Graph, o Options) (*runtime.DynamicAdvancedSession, error) {
+func open(g *onnx.Graph, o Options) (*runtime.DynamicAdvancedSession, error) {
 	options, err := o.session(g.Folder)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,167 @@
+package ort_test
+
+import (
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"likeness/models/backend/onnx"
+	"likeness/models/backend/ort"
+	"likeness/models/op"
+	"likeness/models/op/optest"
+)
+
+// TestKernels holds the kernels for every width of vectors against the definition, in C++.
+func TestKernels(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "check")
+	if out, err := exec.Command("g++", "-std=c++17", "-O3", "-o", program, "kernels/testdata/check.cpp").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	out, err := exec.Command(program).CombinedOutput()
+	if t.Logf("%s", out); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestConv holds our convolution against ONNX Runtime's, with few tiles, with more, with so many channels that their weights come in parts,
+// and in sizes that no tile fits.
+func TestConv(t *testing.T) {
+	for _, c := range []struct{ batch, in, out, height, width int }{
+		{1, 16, 8, 3, 5}, {1, 16, 8, 8, 8}, {3, 16, 24, 9, 7}, {2, 64, 32, 40, 33}, {1, 520, 520, 36, 36},
+	} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			weights := map[string]op.Array{"conv.weight": filled(c.out, c.in, 3, 3), "conv.bias": filled(c.out)}
+			inputs := map[string]op.Array{"x": filled(c.batch, c.in, c.height, c.width)}
+			want := result(t, convSession(t, weights, false), inputs)
+			optest.Near(t, "y", result(t, convSession(t, weights, true), inputs), want, 1e-4)
+		})
+	}
+}
+
+// TestOtherConv does so with convolutions that are not Winograd's, and without a bias.
+func TestOtherConv(t *testing.T) {
+	for _, c := range []struct{ batch, in, kernel, stride, padding, size int }{
+		{2, 24, 1, 1, 0, 40}, {1, 9, 3, 2, 1, 21}, {2, 16, 3, 1, 1, 4}, {3, 4, 3, 1, 1, 5}, {1, 3, 8, 8, 0, 32}, {1, 24, 3, 1, 0, 12},
+	} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			weights := map[string]op.Array{"conv.weight": filled(40, c.in, c.kernel, c.kernel)}
+			compare(t, weights, map[string]op.Array{"x": filled(c.batch, c.in, c.size, c.size+1)}, func(s op.Scope) op.Tensor {
+				w := s.At("conv").Weight("weight", 40, c.in, c.kernel, c.kernel)
+				return s.Input("x", op.Float32, -1, c.in, -1, -1).Conv2D(w, op.Tensor{}, c.stride, c.padding)
+			})
+		})
+	}
+}
+
+// TestLinear holds linear layers of few rows and of many against ONNX Runtime's Gemm.
+func TestLinear(t *testing.T) {
+	for _, c := range []struct{ rows, in, out int }{{1, 8, 8}, {3, 33, 16}, {50, 320, 72}, {77, 7, 8}, {700, 300, 40}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			weights := map[string]op.Array{"linear.weight": filled(c.out, c.in), "linear.bias": filled(c.out)}
+			compare(t, weights, map[string]op.Array{"x": filled(2, c.rows, c.in)}, linear(weights))
+		})
+	}
+}
+
+// TestGroupNorm: what reads a norm itself, and what reads SiLU of it, gets what ONNX Runtime computes, also where values are large.
+func TestGroupNorm(t *testing.T) {
+	weights := map[string]op.Array{"norm.weight": filled(24), "norm.bias": filled(24)}
+	for i := range weights["norm.weight"].F32 {
+		weights["norm.weight"].F32[i] *= 100
+	}
+	norm := func(s op.Scope) op.Tensor {
+		return s.Input("x", op.Float32, -1, 24, -1, -1).GroupNorm(4, s.At("norm").Weight("weight", 24), s.At("norm").Weight("bias", 24), 1e-5)
+	}
+	for name, y := range map[string]func(op.Scope) op.Tensor{
+		"alone": norm,
+		"SiLU":  func(s op.Scope) op.Tensor { return norm(s).SiLU() },
+		"both":  func(s op.Scope) op.Tensor { h := norm(s); return h.SiLU().Add(h) },
+	} {
+		t.Run(name, func(t *testing.T) { compare(t, weights, map[string]op.Array{"x": filled(2, 24, 9, 70)}, y) })
+	}
+}
+
+// TestConvAlone: an image's result is the same to the bit whatever else is in its batch.
+func TestConvAlone(t *testing.T) {
+	weights := map[string]op.Array{"conv.weight": filled(16, 32, 3, 3), "conv.bias": filled(16)}
+	s := convSession(t, weights, true)
+	for _, size := range []int{8, 22, 24} {
+		x := filled(5, 32, size, size)
+		all := result(t, s, map[string]op.Array{"x": x})
+		for i := range 5 {
+			row := func(a op.Array) []float32 { return a.F32[len(a.F32)/5*i : len(a.F32)/5*(i+1)] }
+			alone := result(t, s, map[string]op.Array{"x": op.Floats(row(x), 1, 32, size, size)})
+			if !slices.Equal(alone.F32, row(all)) {
+				t.Errorf("size %d: image %d is another one alone", size, i)
+			}
+		}
+	}
+}
+
+func result(t *testing.T, s *ort.Session, inputs map[string]op.Array) op.Array {
+	t.Helper()
+	outputs, err := s.Run(t.Context(), inputs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return outputs["y"]
+}
+
+// compare holds a graph's output with our operators against that without.
+func compare(t *testing.T, weights, inputs map[string]op.Array, y func(op.Scope) op.Tensor) {
+	t.Helper()
+	want := result(t, session(t, graph(t, weights, false, y)), inputs)
+	optest.Near(t, "y", result(t, session(t, graph(t, weights, true, y)), inputs), want, 1e-4)
+}
+
+// graph has the output y.
+func graph(t testing.TB, weights map[string]op.Array, own bool, y func(op.Scope) op.Tensor) *onnx.Graph {
+	g, err := onnx.Emit(func(s op.Scope) map[string]op.Tensor { return map[string]op.Tensor{"y": y(s)} },
+		onnx.FromArrays(weights), onnx.Options{Name: "graph", OwnOps: own})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// convSession is one convolution of x [., in, ., .].
+func convSession(t testing.TB, weights map[string]op.Array, own bool) *ort.Session {
+	w := weights["conv.weight"].Dims
+	return session(t, graph(t, weights, own, func(s op.Scope) op.Tensor {
+		x := s.Input("x", op.Float32, -1, w[1], -1, -1)
+		return x.Conv2D(s.At("conv").Weight("weight", w...), s.At("conv").Weight("bias", w[0]), 1, 1)
+	}))
+}
+
+// linearSession is a linear layer of x [., ., in].
+func linearSession(t testing.TB, weights map[string]op.Array, own bool) *ort.Session {
+	return session(t, graph(t, weights, own, linear(weights)))
+}
+
+func linear(weights map[string]op.Array) func(op.Scope) op.Tensor {
+	w := weights["linear.weight"].Dims
+	return func(s op.Scope) op.Tensor {
+		return s.Input("x", op.Float32, -1, -1, w[1]).Linear(s.At("linear").Weight("weight", w...), s.At("linear").Weight("bias", w[0]))
+	}
+}
+
+func session(t testing.TB, g *onnx.Graph) *ort.Session {
+	s, err := ort.Open(g, ort.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// filled is an array of values within ±0.5.
+func filled(dims ...int) op.Array {
+	values, state := make([]float32, op.Size(dims)), uint32(1)
+	for i := range values {
+		state = state*1664525 + 1013904223
+		values[i] = float32(state>>8)/(1<<24) - 0.5
+	}
+	return op.Floats(values, dims...)
+}
