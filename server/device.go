@@ -82,6 +82,7 @@ func (p placement) open(name string, model op.Model, weights *checkpoint.Compone
 	}
 	options := p.Options
 	options.BFloat16 = p.compiled(name)
+	options.Trim = name == checkpoint.VAE // whose decoded pictures take the most
 	return ort.Open(graph, options)
 }
 

@@ -49,5 +49,6 @@ func Init(path string) error {
 		return fmt.Errorf("onnx runtime library %s: version %s or newer is needed: %w", path, Version, err)
 	}
 	library.path = path
+	settleHeap()
 	return nil
 }

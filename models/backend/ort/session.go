@@ -20,6 +20,7 @@ type Session struct {
 	name    string
 	inputs  []onnx.Port
 	outputs []onnx.Port
+	trim    bool
 	mu      sync.RWMutex // held for reading by runs, for writing by Close
 	session *runtime.DynamicAdvancedSession
 }
@@ -30,7 +31,7 @@ func Open(g *onnx.Graph, o Options) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("graph %s: %w", g.Name, err)
 	}
-	return &Session{name: g.Name, inputs: g.Inputs, outputs: g.Outputs, session: s}, nil
+	return &Session{name: g.Name, inputs: g.Inputs, outputs: g.Outputs, trim: o.Trim, session: s}, nil
 }
 
 func open(g *onnx.Graph, o Options) (*runtime.DynamicAdvancedSession, error) {
@@ -121,6 +122,9 @@ func (s *Session) Run(ctx context.Context, inputs map[string]op.Array) (map[stri
 
 // run calls ONNX Runtime, which ctx may terminate.
 func (s *Session) run(ctx context.Context, values, results []runtime.Value) error {
+	if s.trim {
+		trimHeap()
+	}
 	options, err := runtime.NewRunOptions()
 	if err != nil {
 		return fmt.Errorf("graph %s: %w", s.name, err)

@@ -112,6 +112,7 @@ OrtStatus* convolve(OrtKernelContext* context, Run& run) {
 
 struct Conv {
   static constexpr const char* name = ::name;
+  static constexpr bool in_place = false;
   int64_t stride, pads[4];
 
   static OrtStatus* create(const OrtKernelInfo* info, void** kernel) {

@@ -3,6 +3,7 @@
 //   create         what a node needs, made of its attributes; destroy frees it
 //   compute        one run
 //   infer          the dims of the output, where they are known before a run
+//   in_place       whether the output may be in the memory of the first input
 #pragma once
 
 #include <atomic>
@@ -95,6 +96,12 @@ OrtCustomOp operation() {
   op.CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info, void** kernel) { return Operator::create(info, kernel); };
   op.KernelComputeV2 = Operator::compute;
   op.KernelDestroy = Operator::destroy;
+  op.GetMayInplace = [](int** inputs, int** outputs) -> size_t {
+    static int first[] = {0};
+    *inputs = *outputs = first;
+    return Operator::in_place;
+  };
+  op.ReleaseMayInplace = [](int*, int*) {};
   op.InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) { return Operator::infer(context); };
   return op;
 }

@@ -126,6 +126,7 @@ OrtStatus* normalise(Norm norm, OrtKernelContext* context) {
 
 struct LayerNorm {
   static constexpr const char* name = "LayerNorm";
+  static constexpr bool in_place = true;
   static OrtStatus* create(const OrtKernelInfo* info, void** kernel) {
     Norm norm;
     CHECK(api->KernelInfoGetAttribute_float(info, "epsilon", &norm.epsilon));
