@@ -123,6 +123,10 @@ type (
 	SiLU interface {
 		SiLU(x Value) (Value, error)
 	}
+	// GEGLU is the first half of the last axis, which has 2·size, times GELU of the second.
+	GEGLU interface {
+		GEGLU(x Value, size int) (Value, error)
+	}
 	// GELU is the exact (erf) form.
 	GELU interface {
 		GELU(x Value) (Value, error)

@@ -257,6 +257,16 @@ func (t Tensor) GELU() Tensor {
 	return t.Mul(t.Scale(math.Sqrt2 / 2).Erf().Offset(1)).Scale(0.5)
 }
 
+// GEGLU is the first half of the last axis, which has 2·size, times GELU of the second.
+func (t Tensor) GEGLU(size int) Tensor {
+	if f, ok := t.b.(GEGLU); ok {
+		v, err := f.GEGLU(t.v, size)
+		return t.wrap("GEGLU", v, err)
+	}
+	parts := t.Chunk(-1, 2, size)
+	return parts[0].Mul(parts[1].GELU())
+}
+
 // QuickGELU is t·sigmoid(1.702·t), the activation of OpenAI's CLIP.
 func (t Tensor) QuickGELU() Tensor { return t.Mul(t.Scale(1.702).Sigmoid()) }
 

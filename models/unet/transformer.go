@@ -45,8 +45,8 @@ func (n network) block(s op.Scope, h op.Tensor, ch, level int) op.Tensor {
 	cross := s.At("attn2")
 	h = h.Add(n.attention(cross, x, n.textAt(cross), ch, n.CrossAttentionDim.at(level), level))
 	x = nn.LayerNorm(s.At("norm3"), h, ch, layerNormEps)
-	parts := nn.Linear(s.At("ff.net.0.proj"), x, ch, 8*ch, true).Chunk(-1, 2, 4*ch)
-	return h.Add(nn.Linear(s.At("ff.net.2"), parts[0].Mul(parts[1].GELU()), 4*ch, ch, true))
+	x = nn.Linear(s.At("ff.net.0.proj"), x, ch, 8*ch, true).GEGLU(4 * ch)
+	return h.Add(nn.Linear(s.At("ff.net.2"), x, 4*ch, ch, true))
 }
 
 func (n network) attention(s op.Scope, x, context op.Tensor, ch, contextWidth, level int) op.Tensor {

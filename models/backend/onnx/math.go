@@ -215,6 +215,35 @@ func (b *builder) GELU(x op.Value) (op.Value, error) {
 	return b.node("Gelu", op.Float32, v[0].dims, nil, v[0]), nil
 }
 
+// GEGLU implements [op.GEGLU].
+func (b *builder) GEGLU(x op.Value, size int) (op.Value, error) {
+	v, err := operands(op.Float32, x)
+	if err != nil {
+		return nil, err
+	}
+	rank := len(v[0].dims)
+	if rank < 1 || size < 1 || !agree(v[0].dims[rank-1], 2*size) {
+		return nil, fmt.Errorf("input %v has not twice %d values", v[0].dims, size)
+	}
+	if b.ownOps {
+		dims := slices.Clone(v[0].dims)
+		dims[rank-1] = size
+		return b.node("GEGLU", op.Float32, dims, attrs{"domain": likeness}, v...), nil
+	}
+	first, err := b.Slice(x, -1, 0, size)
+	if err != nil {
+		return nil, err
+	}
+	second, err := b.Slice(x, -1, size, 2*size)
+	if err != nil {
+		return nil, err
+	}
+	if second, err = b.GELU(second); err != nil {
+		return nil, err
+	}
+	return b.Binary(op.Mul, first, second)
+}
+
 // Attention implements [op.Attention].
 func (b *builder) Attention(query, key, val, mask op.Value, heads, headDim int) (op.Value, error) {
 	v, err := operands(op.Float32, query, key, val)

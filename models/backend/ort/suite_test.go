@@ -12,7 +12,7 @@ import (
 // TestSuite holds emitted graphs, run by ONNX Runtime, against the reference.
 func TestSuite(t *testing.T) { runSuite(t, false) }
 
-// TestSuiteOfOwnOps does so with our own convolutions.
+// TestSuiteOfOwnOps does so with our own operators.
 func TestSuiteOfOwnOps(t *testing.T) { runSuite(t, true) }
 
 func runSuite(t *testing.T, ownOps bool) {

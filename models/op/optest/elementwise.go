@@ -35,9 +35,11 @@ var elementwise = []example{
 	of("GELU", dims(2, 3, 7), op.Tensor.GELU),
 	of("SiLU", dims(2, 3, 7), op.Tensor.SiLU),
 	of("QuickGELU", dims(1, 13), op.Tensor.QuickGELU),
+	of("GEGLU", dims(2, 3, 14), func(t op.Tensor) op.Tensor { return t.GEGLU(7) }),
 	{name: "Sigmoid far out", x: list(shifted), f: func(_ op.Scope, x, _ []op.Tensor) op.Tensor { return x[0].Sigmoid() }},
 	{name: "SiLU far out", x: list(shifted), f: func(_ op.Scope, x, _ []op.Tensor) op.Tensor { return x[0].SiLU() }},
 	{name: "GELU far out", x: list(shifted), f: func(_ op.Scope, x, _ []op.Tensor) op.Tensor { return x[0].GELU() }},
+	{name: "GEGLU far out", x: list(shifted), f: func(_ op.Scope, x, _ []op.Tensor) op.Tensor { return x[0].Concat(-1, x[0]).GEGLU(5) }},
 	{name: "Tanh far out", x: list(shifted), f: func(_ op.Scope, x, _ []op.Tensor) op.Tensor { return x[0].Tanh() }},
 
 	pair("Add", dims(2, 3), dims(2, 3), op.Tensor.Add),

@@ -52,7 +52,8 @@ struct Run {
   // With few tiles the points are all made at first, by groups and quarters of the channels.
   void share_points(size_t task) {
     const int64_t group = task / 4, quarter = task % 4;
-    kernels.transform_input(shape, x, group * lanes, count(group), shape.in * quarter / 4, shape.in * (quarter + 1) / 4, points + group * points_floats);
+    const int64_t from = shape.in * quarter / 4, to = shape.in * (quarter + 1) / 4;
+    kernels.transform_input(shape, x, group * lanes, count(group), from, to, points + group * points_floats);
   }
   // Weights are then transformed for some inputs at a time and used while they are in the processor's cache.
   void compute_channels(size_t task) {
@@ -112,6 +113,7 @@ OrtStatus* convolve(OrtKernelContext* context, Run& run) {
 
 struct Conv {
   static constexpr const char* name = ::name;
+  static constexpr size_t inputs = 3;
   static constexpr bool in_place = false;
   int64_t stride, pads[4];
 

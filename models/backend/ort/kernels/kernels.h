@@ -1,8 +1,9 @@
-// What the operators of domain likeness share. Each is for the CPU, has three inputs and an output, all of float32, and is a struct of
+// What the operators of domain likeness share. Each is for the CPU, has an output, all of float32, and is a struct of
 //   name           the operator's
 //   create         what a node needs, made of its attributes; destroy frees it
 //   compute        one run
 //   infer          the dims of the output, where they are known before a run
+//   inputs         how many
 //   in_place       whether the output may be in the memory of the first input
 #pragma once
 
@@ -52,10 +53,28 @@ static inline OrtStatus* dims_of(OrtShapeInferContext* context, size_t index, st
   return api->GetSymbolicDimensions(info, symbols->data(), rank);
 }
 
+// The output has these dims; -1 is a size that is not known, of that name, and one without a name gets one that no other has.
+static inline OrtStatus* infer_dims(OrtShapeInferContext* context, const std::vector<int64_t>& dims, std::vector<const char*> symbols) {
+  static std::atomic<int> made{0};
+  std::vector<std::string> names(dims.size());
+  for (size_t i = 0; i < dims.size(); i++)
+    if (dims[i] < 0 && !*symbols[i]) {
+      names[i] = "/likeness_" + std::to_string(made++);
+      symbols[i] = names[i].c_str();
+    }
+  OrtTensorTypeAndShapeInfo* y;
+  CHECK(api->CreateTensorTypeAndShapeInfo(&y));
+  OrtStatus* status = api->SetTensorElementType(y, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
+  if (!status) status = api->SetDimensions(y, dims.data(), dims.size());
+  if (!status) status = api->SetSymbolicDimensions(y, symbols.data(), dims.size());
+  if (!status) status = api->ShapeInferContext_SetOutputTypeShape(context, 0, y);
+  api->ReleaseTensorTypeAndShapeInfo(y);
+  return status;
+}
+
 // The output has the dims of the first input, but on an axis, counted from the end, as many as the second one's first, and behind it sizes that are
 // not known where the operator changes them.
 static inline OrtStatus* infer_like_first(OrtShapeInferContext* context, int axis, bool resized = false) {
-  OrtTensorTypeAndShapeInfo* y;
   std::vector<int64_t> dims, weight;
   std::vector<const char*> symbols;
   CHECK(dims_of(context, 0, dims, &symbols));
@@ -63,22 +82,8 @@ static inline OrtStatus* infer_like_first(OrtShapeInferContext* context, int axi
   const size_t rank = dims.size();
   if (rank < 2 || axis >= static_cast<int>(rank) || weight.empty()) return nullptr;  // unknown
   if (axis != kNoAxis) dims[rank - 1 - axis] = weight[0], symbols[rank - 1 - axis] = "";
-  if (resized)
-    for (size_t i = rank - axis; i < rank; i++) dims[i] = -1, symbols[i] = "";
-  std::vector<std::string> names(rank);
-  static std::atomic<int> made{0};
-  for (size_t i = 0; i < rank; i++)
-    if (dims[i] < 0 && !*symbols[i]) {  // an unknown size needs a name, which no other has
-      names[i] = "/likeness_" + std::to_string(made++);
-      symbols[i] = names[i].c_str();
-    }
-  CHECK(api->CreateTensorTypeAndShapeInfo(&y));
-  OrtStatus* status = api->SetTensorElementType(y, ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT);
-  if (!status) status = api->SetDimensions(y, dims.data(), rank);
-  if (!status) status = api->SetSymbolicDimensions(y, symbols.data(), rank);
-  if (!status) status = api->ShapeInferContext_SetOutputTypeShape(context, 0, y);
-  api->ReleaseTensorTypeAndShapeInfo(y);
-  return status;
+  for (size_t i = rank - axis; resized && i < rank; i++) dims[i] = -1, symbols[i] = "";
+  return infer_dims(context, dims, symbols);
 }
 
 template <class Operator>
@@ -87,7 +92,7 @@ OrtCustomOp operation() {
   op.version = ORT_API_VERSION;
   op.GetName = [](const OrtCustomOp*) { return Operator::name; };
   op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // the CPU's
-  op.GetInputTypeCount = [](const OrtCustomOp*) -> size_t { return 3; };
+  op.GetInputTypeCount = [](const OrtCustomOp*) { return Operator::inputs; };
   op.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
   op.GetInputType = op.GetOutputType = [](const OrtCustomOp*, size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
   op.GetInputCharacteristic = op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
@@ -113,7 +118,8 @@ struct Image;
 OrtStatus* convolve(OrtKernelContext* context, const linear::Image& image, int64_t batch, int64_t channels, int64_t out, const float* x,
                     const float* weight, const float* bias, float* y);
 
-// The operators, of conv.cpp, linear.cpp and norm.cpp.
+// The operators, of activation.cpp, conv.cpp, linear.cpp and norm.cpp.
+OrtCustomOp geglu();
 OrtCustomOp conv();
 OrtCustomOp linear_layer();
 OrtCustomOp group_norm();

@@ -79,6 +79,7 @@ OrtStatus* multiply(OrtKernelContext* context, Run& run) {
 
 struct Linear {
   static constexpr const char* name = "Linear";
+  static constexpr size_t inputs = 3;
   static constexpr bool in_place = false;
   static OrtStatus* create(const OrtKernelInfo*, void** kernel) {
     *kernel = nullptr;  // there are no attributes

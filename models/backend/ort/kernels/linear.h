@@ -55,7 +55,8 @@ INLINE void pack_rows(const float* x, int64_t in, int64_t count, int64_t from, i
       }
 }
 
-// Channels [from, to) of x [., height, width] at count places from the one at first on become points [channels·taps, lanes]; the other lanes are zeros.
+// Channels [from, to) of x [., height, width] at count places from the one at first on become points [channels·taps, lanes]; the other lanes are
+// zeros.
 template <class S>
 INLINE void pack_image(const float* x, const Image& image, int64_t first, int64_t count, int64_t from, int64_t to, float* points) {
   const int64_t plane = image.height * image.width, taps = image.taps();

@@ -1,18 +1,12 @@
-// likeness.GroupNorm, of x [B, C, ...] with attributes groups, epsilon and silu, which tells whether SiLU follows, and likeness.LayerNorm, of rows [..., C] with epsilon: normalised, then
-// times weight [C] plus bias [C], reading and writing each value once.
+// likeness.GroupNorm, of x [B, C, ...] with attributes groups, epsilon and silu, which tells whether SiLU follows, and likeness.LayerNorm, of rows
+// [..., C] with epsilon: normalised, then times weight [C] plus bias [C], reading and writing each value once.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <numeric>
 
+#include "activation.h"
 #include "kernels.h"
-
-#ifdef __x86_64__
-#define VECTORS __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define VECTORS
-#endif
 
 namespace {
 
@@ -49,19 +43,6 @@ void statistics(const float* x, int64_t n, double* mean, double* variance) {
 
 VECTORS void scale_all(const float* x, int64_t n, float scale, float shift, float* y) {
   for (int64_t i = 0; i < n; i++) y[i] = x[i] * scale + shift;
-}
-
-// v·sigmoid(v), with the exponential of Cephes' expf: 2ⁿ times a polynomial of what is left. Both are within 2 units in the last place.
-inline float silu(float v) {
-  const float x = std::min(std::max(-v, -87.0f), 87.0f), magic = 12582912.0f;  // 1.5·2²³, to which adding rounds
-  const float n = (x * 1.44269504f + magic) - magic, r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
-  float e = 1.9875691500e-4f;
-  for (float c : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f}) e = e * r + c;
-  e = e * r * r + r + 1;
-  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
-  float power;
-  std::memcpy(&power, &bits, sizeof(power));
-  return v / (1 + e * power);
 }
 
 VECTORS void scale_silu(const float* x, int64_t n, float scale, float shift, float* y) {
@@ -126,6 +107,7 @@ OrtStatus* normalise(Norm norm, OrtKernelContext* context) {
 
 struct LayerNorm {
   static constexpr const char* name = "LayerNorm";
+  static constexpr size_t inputs = 3;
   static constexpr bool in_place = true;
   static OrtStatus* create(const OrtKernelInfo* info, void** kernel) {
     Norm norm;

@@ -117,8 +117,8 @@ INLINE void transform_input(const Shape& s, const float* x, int64_t first, int64
 
 // products [16, 32, lanes] of count tiles from the one at first on become channels of y from the one at channel on.
 template <class S>
-INLINE void transform_output(const Shape& s, const float* products, const float* bias, int64_t channel, int64_t channels, int64_t first, int64_t count,
-                           float* y) {
+INLINE void transform_output(const Shape& s, const float* products, const float* bias, int64_t channel, int64_t channels, int64_t first,
+                             int64_t count, float* y) {
   constexpr int64_t lanes = S::lanes, step = kOutputs * lanes;
   for (int64_t o = 0; o < channels; o++) {
     float out[2][2 * lanes];
@@ -170,7 +170,8 @@ struct Kernels {
   __VA_ARGS__ static void name##_weight(const float* weight, int64_t in, int64_t from, int64_t to, float* panel) {                            \
     transform_weight(weight, in, from, to, panel);                                                                                            \
   }                                                                                                                                           \
-  __VA_ARGS__ static void name##_input(const Shape& s, const float* x, int64_t first, int64_t count, int64_t from, int64_t to, float* points) {              \
+  __VA_ARGS__ static void name##_input(const Shape& s, const float* x, int64_t first, int64_t count, int64_t from, int64_t to,                 \
+                                       float* points) {                                                                                       \
     transform_input<set>(s, x, first, count, from, to, points);                                                                                      \
   }                                                                                                                                           \
   __VA_ARGS__ static void name##_multiply(int64_t in, int64_t from, int64_t to, int64_t outputs, const float* panels, const float* points,    \

@@ -1,0 +1,62 @@
+// likeness.GEGLU: x [..., 2·C] becomes its first half times GELU of its second (Shazeer, 2020, https://arxiv.org/abs/2002.05202, section 2).
+#include "activation.h"
+#include "kernels.h"
+#include "scratch.h"
+
+namespace {
+
+VECTORS void gate(const float* x, const float* by, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; i++) y[i] = x[i] * gelu(by[i]);
+}
+
+struct Run {
+  const float* x;
+  int64_t rows, size;  // of y
+  float* y;
+  static constexpr int64_t kRows = 16;  // of a task
+
+  void some_rows(size_t task) {
+    for (int64_t row = task * kRows, end = std::min<int64_t>(row + kRows, rows); row < end; row++)
+      gate(x + 2 * row * size, x + (2 * row + 1) * size, size, y + row * size);
+  }
+};
+
+struct GEGLU {
+  static constexpr const char* name = "GEGLU";
+  static constexpr size_t inputs = 1;
+  static constexpr bool in_place = false;
+  static OrtStatus* create(const OrtKernelInfo*, void** kernel) {
+    *kernel = nullptr;  // there are no attributes
+    return nullptr;
+  }
+  static void destroy(void*) {}
+
+  static OrtStatus* compute(void*, OrtKernelContext* context) {
+    Input x;
+    CHECK(x.read(context, 0));
+    auto dims = x.dims;
+    if (dims.empty() || dims.back() % 2) return api->CreateStatus(ORT_INVALID_ARGUMENT, "GEGLU: the input has no halves");
+    dims.back() /= 2;
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < dims.size(); i++) rows *= dims[i];
+    OrtValue* output;
+    float* y;
+    CHECK(api->KernelContext_GetOutput(context, 0, dims.data(), dims.size(), &output));
+    CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
+    Run run{x.data, rows, dims.back(), y};
+    return parallel<&Run::some_rows>(context, run, (rows + Run::kRows - 1) / Run::kRows);
+  }
+
+  static OrtStatus* infer(OrtShapeInferContext* context) {
+    std::vector<int64_t> dims;
+    std::vector<const char*> symbols;
+    CHECK(dims_of(context, 0, dims, &symbols));
+    if (dims.empty() || dims.back() < 0) return nullptr;  // unknown
+    dims.back() /= 2;
+    return infer_dims(context, dims, symbols);
+  }
+};
+
+}  // namespace
+
+OrtCustomOp geglu() { return operation<GEGLU>(); }
