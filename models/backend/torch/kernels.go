@@ -3,7 +3,7 @@
 package torch
 
 /*
-#cgo CXXFLAGS: -std=c++17 -O3 -I${SRCDIR}/../ort/kernels
+#cgo CXXFLAGS: -std=c++17 -O3
 #include <stdlib.h>
 #include "kernels.h"
 */

@@ -1,7 +1,6 @@
 // likeness.GEGLU: x [..., 2·C] becomes its first half times GELU of its second (Shazeer, 2020, https://arxiv.org/abs/2002.05202, section 2).
 #include "activation.h"
 #include "kernels.h"
-#include "scratch.h"
 
 namespace {
 
@@ -9,17 +8,7 @@ VECTORS void gate(const float* x, const float* by, int64_t n, float* y) {
   for (int64_t i = 0; i < n; i++) y[i] = x[i] * gelu(by[i]);
 }
 
-struct Run {
-  const float* x;
-  int64_t rows, size;  // of y
-  float* y;
-  static constexpr int64_t kRows = 16;  // of a task
-
-  void some_rows(size_t task) {
-    for (int64_t row = task * kRows, end = std::min<int64_t>(row + kRows, rows); row < end; row++)
-      gate(x + 2 * row * size, x + (2 * row + 1) * size, size, y + row * size);
-  }
-};
+constexpr int64_t kRows = 16;  // of a task
 
 struct GEGLU {
   static constexpr const char* name = "GEGLU";
@@ -43,8 +32,13 @@ struct GEGLU {
     float* y;
     CHECK(api->KernelContext_GetOutput(context, 0, dims.data(), dims.size(), &output));
     CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
-    Run run{x.data, rows, dims.back(), y};
-    return parallel<&Run::some_rows>(context, run, (rows + Run::kRows - 1) / Run::kRows);
+    const int64_t size = dims.back();
+    Threads each{context};
+    each((rows + kRows - 1) / kRows, [&](int64_t task) {
+      for (int64_t row = task * kRows, end = std::min(row + kRows, rows); row < end; row++)
+        gate(x.data + 2 * row * size, x.data + (2 * row + 1) * size, size, y + row * size);
+    });
+    return each.status;
   }
 
   static OrtStatus* infer(OrtShapeInferContext* context) {

@@ -18,6 +18,21 @@ extern const OrtApi* api;
 #define CHECK(call) \
   if (OrtStatus* status = (call)) return status
 
+// Threads runs f(0) … f(n-1) on all threads of a run, for a call each(n, f); status is the error, or null.
+struct Threads {
+  OrtKernelContext* context;
+  OrtStatus* status = nullptr;
+
+  template <class F>
+  void operator()(int64_t n, const F& f) {
+    if (status) return;
+    status = api->KernelContext_ParallelFor(
+        context, [](void* f, size_t task) { (*static_cast<const F*>(f))(task); }, n, 0, const_cast<F*>(&f));
+  }
+};
+
+inline OrtStatus* out_of_memory(const char* op) { return api->CreateStatus(ORT_FAIL, (std::string(op) + ": out of memory").c_str()); }
+
 // Input is one of a run's three.
 struct Input {
   const OrtValue* value;

@@ -3,7 +3,7 @@
 #include "linear.h"
 
 #include "kernels.h"
-#include "scratch.h"
+#include "pool.h"
 
 namespace {
 
@@ -45,16 +45,16 @@ struct Run {
   }
 
   // With few places the points are all made at first, by groups and quarters of the channels.
-  void share_points(size_t task) {
+  void share_points(int64_t task) {
     const int64_t group = task / 4, quarter = task % 4;
     pack(group, channels * quarter / 4, channels * (quarter + 1) / 4, points + group * points_floats);
   }
-  void compute_outputs(size_t task) {
+  void compute_outputs(int64_t task) {
     for (int64_t g = 0; g < groups; g++) compute(task * kOutputs, g, points + g * points_floats);
   }
 
   // With many places a task makes the points of its groups.
-  void compute_groups(size_t task) {
+  void compute_groups(int64_t task) {
     Buffer made(points_pool, kGroups * points_floats);
     if (!made.data()) return void(failed = true);
     const int64_t begin = task * kGroups, end = std::min(begin + kGroups, groups);
@@ -64,17 +64,17 @@ struct Run {
   }
 };
 
-OrtStatus* multiply_few(OrtKernelContext* context, Run& run) {
+OrtStatus* multiply(OrtKernelContext* context, Run& run) {
+  Threads each{context};
+  if (run.groups > kSharedGroups) {
+    each((run.groups + kGroups - 1) / kGroups, [&](int64_t task) { run.compute_groups(task); });
+    return each.status || !run.failed ? each.status : out_of_memory(run.name);
+  }
   Buffer points(points_pool, run.groups * run.points_floats);
   if (!(run.points = points.data())) return out_of_memory(run.name);
-  CHECK(parallel<&Run::share_points>(context, run, run.groups * 4));
-  return parallel<&Run::compute_outputs>(context, run, (run.out + kOutputs - 1) / kOutputs);
-}
-
-OrtStatus* multiply(OrtKernelContext* context, Run& run) {
-  if (run.groups <= kSharedGroups) return multiply_few(context, run);
-  CHECK(parallel<&Run::compute_groups>(context, run, (run.groups + kGroups - 1) / kGroups));
-  return run.failed ? out_of_memory(run.name) : nullptr;
+  each(run.groups * 4, [&](int64_t task) { run.share_points(task); });
+  each((run.out + kOutputs - 1) / kOutputs, [&](int64_t task) { run.compute_outputs(task); });
+  return each.status;
 }
 
 struct Linear {

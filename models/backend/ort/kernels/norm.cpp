@@ -64,8 +64,8 @@ struct Norm {
 
   static constexpr int64_t kRows = 64;  // of a task
 
-  void group(size_t task) const {
-    const int64_t each = channels / groups, first = task % groups * each, at = static_cast<int64_t>(task) * each * places;
+  void group(int64_t task) const {
+    const int64_t each = channels / groups, first = task % groups * each, at = task * each * places;
     double mean, variance;
     statistics(x + at, each * places, &mean, &variance);
     for (int64_t c = 0; c < each; c++) {
@@ -75,8 +75,8 @@ struct Norm {
     }
   }
 
-  void some_rows(size_t task) const {
-    for (int64_t row = task * kRows, end = std::min<int64_t>(row + kRows, rows); row < end; row++) {
+  void some_rows(int64_t task) const {
+    for (int64_t row = task * kRows, end = std::min(row + kRows, rows); row < end; row++) {
       double mean, variance;
       statistics(x + row * channels, channels, &mean, &variance);
       scale_each(x + row * channels, channels, mean, 1 / std::sqrt(variance + epsilon), weight, bias, y + row * channels);
@@ -98,11 +98,12 @@ OrtStatus* normalise(Norm norm, OrtKernelContext* context) {
   OrtValue* output;
   CHECK(api->KernelContext_GetOutput(context, 0, x.dims.data(), rank, &output));
   CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&norm.y)));
+  Threads each{context};
   if (norm.groups)
-    return api->KernelContext_ParallelFor(
-        context, [](void* n, size_t task) { static_cast<const Norm*>(n)->group(task); }, x.dims[0] * norm.groups, 0, &norm);
-  return api->KernelContext_ParallelFor(
-      context, [](void* n, size_t task) { static_cast<const Norm*>(n)->some_rows(task); }, (norm.rows + Norm::kRows - 1) / Norm::kRows, 0, &norm);
+    each(x.dims[0] * norm.groups, [&](int64_t task) { norm.group(task); });
+  else
+    each((norm.rows + Norm::kRows - 1) / Norm::kRows, [&](int64_t task) { norm.some_rows(task); });
+  return each.status;
 }
 
 struct LayerNorm {

@@ -1,12 +1,10 @@
-// Memory for the time of a run, and the run's tasks on all threads.
+// Memory that is kept from run to run.
 #pragma once
 
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
-#include <string>
 #include <vector>
-
-#include "kernels.h"
 
 // Pool keeps memory from run to run.
 class Pool {
@@ -55,12 +53,3 @@ class Buffer {
 };
 
 inline Pool points_pool;
-
-// Calls a member of run for each of the tasks.
-template <auto Task, class Run>
-OrtStatus* parallel(OrtKernelContext* context, Run& run, int64_t tasks) {
-  return api->KernelContext_ParallelFor(
-      context, [](void* run, size_t task) { (static_cast<Run*>(run)->*Task)(task); }, tasks, 0, &run);
-}
-
-inline OrtStatus* out_of_memory(const char* op) { return api->CreateStatus(ORT_FAIL, (std::string(op) + ": out of memory").c_str()); }

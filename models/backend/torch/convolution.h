@@ -1,0 +1,1 @@
+../ort/kernels/convolution.h
