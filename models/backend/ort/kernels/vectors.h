@@ -35,7 +35,6 @@ INLINE void transpose(float8 m[8]) {
   }
 }
 
-
 // A set of kernels is what its functions are compiled to for the vectors V. A block of their product is C outputs of N vectors of places, which
 // the registers hold.
 template <typename Vector, int Outputs, int Vectors>
@@ -100,7 +99,7 @@ using AVX512 = Set<float16, 8, 2>;
 
 // The lanes that groups of n places take, so that they are about the same and the last one wastes few.
 static inline int64_t balanced(int64_t n, int64_t lanes) {
-  const int64_t groups = (n + lanes - 1) / lanes, each = (n + groups - 1) / groups;
+  const int64_t groups = std::max<int64_t>((n + lanes - 1) / lanes, 1), each = std::max<int64_t>((n + groups - 1) / groups, 1);
   return std::min(lanes, (each + 7) / 8 * 8);
 }
 
