@@ -33,9 +33,10 @@ inline float silu(float x) { return x / (1 + exponential(-x)); }
 // x·Φ(x), with erfc to 1.2e-7 of itself (Numerical Recipes in C, second edition, section 6.2: erfcc).
 inline float gelu(float x) {
   const float z = std::fabs(x) * 0.70710678f, t = 1 / (1 + 0.5f * z);
-  float p = 0.17087277f;
-  for (float c : {-0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f, -0.18628806f, 0.09678418f, 0.37409196f, 1.00002368f, -1.26551223f})
-    p = p * t + c;
+  float p = 0.17087277f * t - 0.82215223f;
+  p = ((p * t + 1.48851587f) * t - 1.13520398f) * t + 0.27886807f;
+  p = ((p * t - 0.18628806f) * t + 0.09678418f) * t + 0.37409196f;
+  p = (p * t + 1.00002368f) * t - 1.26551223f;
   const float tail = 0.5f * t * exponential(p - z * z);  // of the distribution beyond |x|
   return x * (x < 0 ? tail : 1 - tail);
 }
