@@ -10,15 +10,10 @@ VECTORS void gate(const float* x, const float* by, int64_t n, float* y) {
 
 constexpr int64_t kRows = 16;  // of a task
 
-struct GEGLU {
+struct GEGLU : NoAttributes {
   static constexpr const char* name = "GEGLU";
   static constexpr size_t inputs = 1;
   static constexpr bool in_place = false;
-  static OrtStatus* create(const OrtKernelInfo*, void** kernel) {
-    *kernel = nullptr;  // there are no attributes
-    return nullptr;
-  }
-  static void destroy(void*) {}
 
   static OrtStatus* compute(void*, OrtKernelContext* context) {
     Input x;
@@ -26,13 +21,11 @@ struct GEGLU {
     auto dims = x.dims;
     if (dims.empty() || dims.back() % 2) return api->CreateStatus(ORT_INVALID_ARGUMENT, "GEGLU: the input has no halves");
     dims.back() /= 2;
-    int64_t rows = 1;
-    for (size_t i = 0; i + 1 < dims.size(); i++) rows *= dims[i];
     OrtValue* output;
     float* y;
     CHECK(api->KernelContext_GetOutput(context, 0, dims.data(), dims.size(), &output));
     CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
-    const int64_t size = dims.back();
+    const int64_t rows = x.rows(), size = dims.back();
     Threads each{context};
     each((rows + kRows - 1) / kRows, [&](int64_t task) {
       for (int64_t row = task * kRows, end = std::min(row + kRows, rows); row < end; row++)

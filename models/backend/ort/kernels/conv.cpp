@@ -1,5 +1,5 @@
 // likeness.Conv: a convolution of x [B, in, H, W] by weight [out, in, h, w], out a multiple of 8, plus bias [out], with attributes stride and pads
-// [top, left, bottom, right]. Those of 3×3 with stride 1 and padding 1 are Winograd's, and here. Weights are read as they lie in their file.
+// [top, left, bottom, right]. Those of 3×3 with stride 1 and padding 1 are Winograd's. Weights are read as they lie in their file.
 #include "convolution.h"
 #include "kernels.h"
 #include "linear.h"

@@ -83,9 +83,11 @@ class Convolution {
 
   // With many tiles the panels are made at first, as many as there is memory for.
   void share_panel(int64_t i) {
+    float* made = panels + i * panel_floats;
+    if (!turned) return transform_weight(first_panel + i, 0, shape.in, made, nullptr);
     Buffer space(panels_pool, turned_floats(shape.in));
-    if (turned && !space.data()) return void(failed = true);
-    transform_weight(first_panel + i, 0, shape.in, panels + i * panel_floats, space.data());
+    if (!space.data()) return void(failed = true);
+    transform_weight(first_panel + i, 0, shape.in, made, space.data());
   }
   // A task makes the points of its groups and uses them for all those panels.
   void compute_groups(int64_t task) {

@@ -8,6 +8,8 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -33,13 +35,16 @@ struct Threads {
 
 inline OrtStatus* out_of_memory(const char* op) { return api->CreateStatus(ORT_FAIL, (std::string(op) + ": out of memory").c_str()); }
 
-// Input is one of a run's three.
+// Input is one of a run's.
 struct Input {
-  const OrtValue* value;
   std::vector<int64_t> dims;
   const float* data;
 
+  // How many there are of the last axis.
+  int64_t rows() const { return std::accumulate(dims.begin(), dims.end() - 1, int64_t{1}, std::multiplies<>()); }
+
   OrtStatus* read(OrtKernelContext* context, size_t index) {
+    const OrtValue* value;
     CHECK(api->KernelContext_GetInput(context, index, &value));
     OrtTensorTypeAndShapeInfo* info;
     CHECK(api->GetTensorTypeAndShape(value, &info));
@@ -51,6 +56,15 @@ struct Input {
     if (status) return status;
     return api->GetTensorMutableData(const_cast<OrtValue*>(value), reinterpret_cast<void**>(const_cast<float**>(&data)));
   }
+};
+
+// NoAttributes is what an operator without them needs: nothing.
+struct NoAttributes {
+  static OrtStatus* create(const OrtKernelInfo*, void** kernel) {
+    *kernel = nullptr;
+    return nullptr;
+  }
+  static void destroy(void*) {}
 };
 
 constexpr int kNoAxis = -1;

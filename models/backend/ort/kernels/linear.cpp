@@ -77,15 +77,10 @@ OrtStatus* multiply(OrtKernelContext* context, Run& run) {
   return each.status;
 }
 
-struct Linear {
+struct Linear : NoAttributes {
   static constexpr const char* name = "Linear";
   static constexpr size_t inputs = 3;
   static constexpr bool in_place = false;
-  static OrtStatus* create(const OrtKernelInfo*, void** kernel) {
-    *kernel = nullptr;  // there are no attributes
-    return nullptr;
-  }
-  static void destroy(void*) {}
 
   static OrtStatus* compute(void*, OrtKernelContext* context) {
     Input x, weight, bias;
@@ -96,14 +91,12 @@ struct Linear {
     const auto& w = weight.dims;
     if (dims.size() < 2 || w.size() != 2 || dims.back() != w[1] || w[0] % kPanel || bias.dims != std::vector<int64_t>{w[0]})
       return api->CreateStatus(ORT_INVALID_ARGUMENT, "Linear: input, weight and bias do not fit");
-    int64_t rows = 1;
-    for (size_t i = 0; i + 1 < dims.size(); i++) rows *= dims[i];
     dims.back() = w[0];
     OrtValue* output;
     CHECK(api->KernelContext_GetOutput(context, 0, dims.data(), dims.size(), &output));
     float* y;
     CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
-    Run run{name, WIDEST(linear), nullptr, x.data, weight.data, bias.data, 1, rows, w[1], w[0], y};
+    Run run{name, WIDEST(linear), nullptr, x.data, weight.data, bias.data, 1, x.rows(), w[1], w[0], y};
     return multiply(context, run);
   }
 

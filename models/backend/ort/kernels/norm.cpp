@@ -93,7 +93,7 @@ OrtStatus* normalise(Norm norm, OrtKernelContext* context) {
   if (rank < 2 || weight.dims != std::vector<int64_t>{x.dims[axis]} || weight.dims != bias.dims || (norm.groups && x.dims[1] % norm.groups))
     return api->CreateStatus(ORT_INVALID_ARGUMENT, "Norm: input, weight and bias do not fit");
   norm.x = x.data, norm.weight = weight.data, norm.bias = bias.data, norm.channels = x.dims[axis];
-  norm.rows = std::accumulate(x.dims.begin(), x.dims.end() - 1, int64_t{1}, std::multiplies<>());
+  norm.rows = x.rows();
   norm.places = std::accumulate(x.dims.begin() + 2, x.dims.end(), int64_t{1}, std::multiplies<>());
   OrtValue* output;
   CHECK(api->KernelContext_GetOutput(context, 0, x.dims.data(), rank, &output));

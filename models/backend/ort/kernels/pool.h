@@ -1,6 +1,7 @@
 // Memory that is kept from run to run.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <mutex>
@@ -13,11 +14,13 @@ class Pool {
     float* data = nullptr;
     int64_t floats = 0;
   };
-  // No data where memory is short.
+  // The last given that is large enough, or the last in another size. No data where memory is short.
   Buffer take(int64_t floats) {
     Buffer b;
     {
       std::lock_guard<std::mutex> lock(mutex_);
+      const auto fits = std::find_if(spare_.rbegin(), spare_.rend(), [=](const Buffer& s) { return s.floats >= floats; });
+      if (fits != spare_.rend()) std::swap(*fits, spare_.back());
       if (!spare_.empty()) b = spare_.back(), spare_.pop_back();
     }
     if (b.floats >= floats) return b;
