@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"slices"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/palette"
@@ -24,13 +23,12 @@ const (
 	plotWidth  = 20 * vg.Centimeter
 	plotHeight = 13 * vg.Centimeter
 	barWidth   = 2.6 * vg.Centimeter // of the key to colours, on the right
-	pointSize  = 5
 )
 
 var (
 	fainter = color.Gray{232}
-	faint   = color.Gray{190}
-	quiet   = color.Gray{130}
+	faint   = color.Gray{205}
+	quiet   = color.Gray{110}
 )
 
 // savePlot draws identity against editability, with time as colour, to path.svg and path.png.
@@ -62,34 +60,34 @@ func (c *Comparison) plot(canvas draw.Canvas) error {
 	p := plot.New()
 	p.Title.Text = fmt.Sprintf("persons: %d, photos of each: %d", c.Persons, c.Photos)
 	p.X.Label.Text = "editability: what the prompt asks for is seen, %"
-	p.Y.Label.Text = fmt.Sprintf("identity: the person is found among %d, %%", c.Gallery)
+	p.Y.Label.Text = fmt.Sprintf("identity: found among %d persons, %%", c.Gallery)
 	p.X.Padding, p.Y.Padding = 0, 0
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = fainter, fainter
 	p.Add(grid)
 	for _, r := range c.Rows {
-		if err := addPoint(p, r, times); err != nil {
+		if err := addInterval(p, r); err != nil {
 			return fmt.Errorf("%s: %w", r.Method, err)
 		}
 	}
-	margin(&p.X, 0.22) // the names stand at the right of the points
-	margin(&p.Y, 0.06)
-	if err := addNames(p, c.Rows); err != nil {
-		return err
+	p.Add(methods{c.Rows, times})
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		margin(axis)
+		axis.Tick.Marker = plot.TickerFunc(percents)
 	}
 
 	key := plot.New()
 	key.Title.Text = "time"
 	key.HideX()
-	key.Add(&plotter.ColorBar{ColorMap: times, Vertical: true})
+	key.Add(scale{times})
 	key.Y.Tick.Marker = plot.TickerFunc(decades)
 	key.Y.Padding = 0
 
 	canvas.SetColor(color.White)
 	canvas.Fill(canvas.Rectangle.Path())
 	width := canvas.Max.X - canvas.Min.X
-	p.Draw(draw.Crop(canvas, 6, -barWidth, 6, -6))
-	key.Draw(draw.Crop(canvas, width-barWidth+6, -8, 30, -12))
+	p.Draw(draw.Crop(canvas, 12, -barWidth, 6, -6))
+	key.Draw(draw.Crop(canvas, width-barWidth+12, -8, 30, -12))
 	return nil
 }
 
@@ -126,15 +124,26 @@ func decades(low, high float64) []plot.Tick {
 	return ticks
 }
 
-// margin lengthens an axis on both sides by a twentieth, and by a share at its end.
-func margin(a *plot.Axis, end float64) {
-	span := max(a.Max-a.Min, 1)
-	a.Min, a.Max = a.Min-span/20, a.Max+span*end
+// percents are the usual marks, written without places that say nothing.
+func percents(low, high float64) []plot.Tick {
+	ticks := plot.DefaultTicks{}.Ticks(low, high)
+	for i := range ticks {
+		if ticks[i].Label != "" {
+			ticks[i].Label = fmt.Sprintf("%.4g", ticks[i].Value)
+		}
+	}
+	return ticks
 }
 
-// addPoint draws a row with its intervals.
-func addPoint(p *plot.Plot, r Compared, times palette.ColorMap) error {
-	at := plotter.XYs{{X: 100 * r.Editability.Mean, Y: 100 * r.Rank1.Mean}}
+// margin lengthens an axis on both sides.
+func margin(a *plot.Axis) {
+	more := max(a.Max-a.Min, 1) / 8
+	a.Min, a.Max = a.Min-more, a.Max+more
+}
+
+// addInterval draws how sure a row's two shares are.
+func addInterval(p *plot.Plot, r Compared) error {
+	at := plotter.XYs{r.at()}
 	across, err := plotter.NewXErrorBars(struct {
 		plotter.XYs
 		plotter.XErrors
@@ -150,45 +159,39 @@ func addPoint(p *plot.Plot, r Compared, times palette.ColorMap) error {
 		return err
 	}
 	across.Color, upright.Color = faint, faint
-	point, err := plotter.NewScatter(at)
-	if err != nil {
-		return err
-	}
-	point.GlyphStyle = draw.GlyphStyle{Color: quiet, Radius: pointSize, Shape: draw.RingGlyph{}}
-	if !r.Reference {
-		point.Shape = draw.CircleGlyph{}
-		if point.Color, err = times.At(logarithm(r.seconds())); err != nil {
-			return err
-		}
-	}
-	p.Add(across, upright, point)
+	p.Add(across, upright)
 	return nil
 }
 
-// addNames writes the rows' names beside their points, lower where an earlier one is in the way. Axes must be as they are drawn.
-func addNames(p *plot.Plot, rows []Compared) error {
-	const wide, high = 0.24, 0.034 // of a name, as parts of the plot
-	type spot struct{ x, y float64 }
-	var taken []spot
-	for _, r := range rows {
-		x, y := 100*r.Editability.Mean, 100*r.Rank1.Mean
-		s, lower := spot{(x - p.X.Min) / (p.X.Max - p.X.Min), (y - p.Y.Min) / (p.Y.Max - p.Y.Min)}, 0
-		for slices.ContainsFunc(taken, func(o spot) bool { return math.Abs(o.x-s.x) < wide && math.Abs(o.y-s.y) < high }) {
-			s.y -= high
-			lower++
-		}
-		taken = append(taken, s)
-		name, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: y}}, Labels: []string{r.Method}})
-		if err != nil {
-			return fmt.Errorf("%s: %w", r.Method, err)
-		}
-		name.Offset = vg.Point{X: pointSize + 3, Y: -pointSize - vg.Length(lower)*high*plotHeight}
-		p.Add(name)
-	}
-	return nil
+// at is a row's place in the plot, in per cent.
+func (r Compared) at() plotter.XY {
+	return plotter.XY{X: 100 * r.Editability.Mean, Y: 100 * r.Rank1.Mean}
 }
 
 // errorBar is how far an interval, in per cent, reaches from its mean.
 func errorBar(i Interval) []struct{ Low, High float64 } {
 	return []struct{ Low, High float64 }{{100 * max(i.Mean-i.Low, 0), 100 * max(i.High-i.Mean, 0)}}
+}
+
+// scale draws a map's colours along the upright axis: as areas, since a picture of one pixel's width is not stretched in an SVG.
+type scale struct{ colours palette.ColorMap }
+
+func (s scale) DataRange() (xmin, xmax, ymin, ymax float64) {
+	return 0, 1, s.colours.Min(), s.colours.Max()
+}
+
+func (s scale) Plot(c draw.Canvas, p *plot.Plot) {
+	const bands = 64
+	_, y := p.Transforms(&c)
+	low, step := s.colours.Min(), (s.colours.Max()-s.colours.Min())/bands
+	for i := range bands {
+		from := low + float64(i)*step
+		colour, err := s.colours.At(from + step/2)
+		if err != nil {
+			continue
+		}
+		area := vg.Rectangle{Min: vg.Point{X: c.Min.X, Y: y(from)}, Max: c.Max} // the next ones paint over the rest
+		c.SetColor(colour)
+		c.Fill(area.Path())
+	}
 }
