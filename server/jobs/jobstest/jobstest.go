@@ -174,7 +174,7 @@ func (w *worker) answer(r protocol.Request) {
 		}
 		c, err := concept.Read(filepath.Join(w.dir, "like"))
 		must(err)
-		c.Method, c.Word, c.Class, c.Photos = r.Method, r.Word, r.Class, len(r.Photos)
+		c.Method, c.Word, c.Class, c.Photos, c.Created = r.Method, r.Word, r.Class, len(r.Photos), time.Now().UTC()
 		file, err := c.Marshal()
 		must(err)
 		say(protocol.Message{Done: &protocol.Done{Concept: file, Best: steps, Steps: steps, First: 1, Last: 1 / float64(steps), Seconds: 0.1}})

@@ -5,26 +5,32 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"likeness/encoder/concept"
 	"likeness/server/store"
 )
 
-// numbers are those of versions, and the photos by which the test tells them apart.
+// hour is when a version is made, by which the test tells them apart.
+func hour(h int) time.Time { return time.Date(2026, 1, 1, h, 0, 0, 0, time.UTC) }
+
+// numbers are those of versions, and the hours at which they were made.
 func numbers(all ...*concept.Concept) string {
 	var list []string
 	for _, c := range all {
-		list = append(list, fmt.Sprintf("%d:%d", c.Version, c.Photos))
+		list = append(list, fmt.Sprintf("%d:%d", c.Version, c.Created.Hour()))
 	}
 	return strings.Join(list, " ")
 }
 
 func versions(t *testing.T, s store.Store, subject Subject) {
-	c := put(t, s, Concept("me", "p"))
-	revise := func(photos int) {
+	first := Concept("me", "p")
+	first.Created = hour(1)
+	c := put(t, s, first)
+	revise := func(made int) {
 		t.Helper()
-		got, err := s.Revise(t.Context(), c.ID, func(c *concept.Concept) error { c.Photos = photos; return nil })
-		if err != nil || got.Photos != photos {
+		got, err := s.Revise(t.Context(), c.ID, func(c *concept.Concept) error { c.Created = hour(made); return nil })
+		if err != nil || got.Created != hour(made) {
 			t.Fatal(got, err)
 		}
 	}
