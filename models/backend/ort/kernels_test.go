@@ -83,6 +83,23 @@ func TestGroupNorm(t *testing.T) {
 	}
 }
 
+// TestSizes: operators of different files name the sizes that they do not know differently, so that tensors of different sizes never get
+// one memory.
+func TestSizes(t *testing.T) {
+	weights := map[string]op.Array{"conv.weight": filled(8, 8, 3, 3), "conv.bias": filled(8), "norm.weight": filled(8), "norm.bias": filled(8)}
+	compare(t, weights, map[string]op.Array{"x": filled(1, 8, 4, 4)}, func(s op.Scope) op.Tensor {
+		x := s.Input("x", op.Float32, 1, 8, -1, -1)
+		for range 3 {
+			x = x.Upsample2x()
+			x = x.Add(x.GroupNorm(4, s.At("norm").Weight("weight", 8), s.At("norm").Weight("bias", 8), 1e-5))
+		}
+		for range 3 {
+			x = x.Conv2D(s.At("conv").Weight("weight", 8, 8, 3, 3), s.At("conv").Weight("bias", 8), 2, 1)
+		}
+		return x
+	})
+}
+
 // TestConvAlone: an image's result is the same to the bit whatever else is in its batch.
 func TestConvAlone(t *testing.T) {
 	weights := map[string]op.Array{"conv.weight": filled(16, 32, 3, 3), "conv.bias": filled(16)}

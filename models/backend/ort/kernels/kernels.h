@@ -83,8 +83,8 @@ static inline OrtStatus* dims_of(OrtShapeInferContext* context, size_t index, st
 }
 
 // The output has these dims; -1 is a size that is not known, of that name, and one without a name gets one that no other has.
-static inline OrtStatus* infer_dims(OrtShapeInferContext* context, const std::vector<int64_t>& dims, std::vector<const char*> symbols) {
-  static std::atomic<int> made{0};
+inline OrtStatus* infer_dims(OrtShapeInferContext* context, const std::vector<int64_t>& dims, std::vector<const char*> symbols) {
+  static std::atomic<int> made{0};  // for all files: the function must not be static
   std::vector<std::string> names(dims.size());
   for (size_t i = 0; i < dims.size(); i++)
     if (dims[i] < 0 && !*symbols[i]) {
