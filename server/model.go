@@ -174,8 +174,8 @@ func (m *model) describe(folder string) (api.Model, error) {
 	}
 	d := m.base.Defaults
 	info := api.Model{
-		ID: filepath.Base(path), BaseModel: m.base.Fingerprint, Width: d.Width, Height: d.Height, Steps: d.Steps, GuidanceScale: d.GuidanceScale,
-		Scheduler: d.Scheduler, Schedulers: scheduler.Names(), Class: "face", Fit: m.base.Fit, Tuning: methods,
+		ID: filepath.Base(path), BaseModel: m.base.Fingerprint, Width: d.Width, Height: d.Height, Multiple: m.base.Multiple(), Steps: d.Steps,
+		GuidanceScale: d.GuidanceScale, Scheduler: d.Scheduler, Schedulers: scheduler.Names(), Class: "face", Fit: m.base.Fit, Tuning: methods,
 	}
 	switch {
 	case m.adapter != nil:

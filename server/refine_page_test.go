@@ -37,6 +37,7 @@ func serveRefining(t *testing.T, acts ...string) string {
 // A concept is refined with its curve live, looked at before and after, and brought back.
 func TestRefine(t *testing.T) {
 	p := openPage(t, serveRefining(t, jobstest.Crash), 1280, 1000, false)
+	p.allowed = []string{"status of 400"} // the answer to what is wrong below
 	p.click("#sample-list button")
 	p.until("the sample is chosen", `document.querySelectorAll("#chosen img").length === 1`)
 	p.click("#make")
@@ -46,6 +47,16 @@ func TestRefine(t *testing.T) {
 	p.until("the dialog is open", fmt.Sprintf(`document.querySelector("#refine").open && document.querySelectorAll("#refine-method option").length === %d`, len(protocol.Methods)))
 	p.wantText("#refine-help", "It "+protocol.Quick.Help+".")
 	p.wantText("#refine-photos", "1 photo")
+	const choose = `(() => { const m = document.querySelector("#refine-method"); m.value = %q; m.dispatchEvent(new Event("change")); return document.querySelector("#refine-text-label").hidden; })()`
+	if value[bool](p, fmt.Sprintf(choose, protocol.LoRA.Name)) || !value[bool](p, fmt.Sprintf(choose, protocol.Quick.Name)) {
+		t.Error("the text encoder is not offered with lora, or is with quick")
+	}
+	p.click("#refine .more summary")
+	p.fill("#refine-resolution", "100")
+	p.click("#refine-start")
+	p.until("the resolution is refused", `document.querySelector("#refine-state").textContent.includes("must be a multiple of")`)
+	p.fill("#refine-resolution", "64")
+	p.click("#refine-memory")
 	p.fill("#refine-steps", "6")
 	p.click("#refine-start")
 	p.until("it is refined, by the second worker", `document.querySelector("#refine-state").textContent.startsWith("Refined") && document.querySelectorAll("#refine-pictures img:not([hidden])").length === 3`)
@@ -58,7 +69,7 @@ func TestRefine(t *testing.T) {
 		t.Error("the pictures before and after are the same")
 	}
 	p.until("there are two versions", `document.querySelectorAll("#versions li").length === 2`)
-	p.wantText("#versions", "Version 2 · quick", "in use", "Version 1 · encoder")
+	p.wantText("#versions", "Version 2 · quick", "in use", "Version 1 · encoder", "Restore")
 	p.wantText(".concept .facts", "version 2")
 	p.fits("with the refined concept")
 	p.shot("9-refined")

@@ -111,11 +111,22 @@ func TestWorker(t *testing.T) {
 	if c, err := db.Get(t.Context(), me.ID); err != nil || len(c.LoRA[checkpoint.UNet]) == 0 || len(c.LoRA[checkpoint.TextEncoder]) == 0 {
 		t.Errorf("%+v, %v", c, err)
 	}
+	small := words
+	small.PreviewEvery, small.Resolution, small.LowMemory, small.Batch, small.Accumulate = 2, 64, true, 1, 2
+	job, events = finish(t, queue, me.ID, small, ada)
+	if job.Status != jobs.Succeeded {
+		t.Fatalf("%+v, %+v", job, job.Failure)
+	}
+	if img, err := png.Decode(bytes.NewReader(events[len(events)-2].Step.Preview)); err != nil || img.Bounds().Dx() != 64 {
+		t.Errorf("preview of what is learned at 64 pixels: %v", err)
+	}
 	shifts := words
 	shifts.Method = "svdiff"
 	if job, _ := finish(t, queue, me.ID, shifts, ada); job.Status != jobs.Succeeded || strings.Contains(job.Result.Note, "of rank 32 holds") != (job.Result.Best > 0) {
 		t.Errorf("%+v, %+v", job, job.Result)
 	}
+	uneven := quick
+	uneven.Resolution = 100
 	magic := quick
 	magic.Method = "magic"
 	for _, c := range []struct {
@@ -124,6 +135,7 @@ func TestWorker(t *testing.T) {
 		code, says string
 	}{
 		{quick, []byte("hello"), "image_not_an_image", "photo 1"}, {quick, ada[:len(ada)/2], "image_damaged", "photo 1"}, {magic, ada, protocol.FailedTuning, "magic"},
+		{uneven, ada, protocol.FailedTuning, "resolution 100"},
 	} {
 		job, _ := finish(t, queue, me.ID, c.settings, c.photo)
 		if job.Status != jobs.Failed || job.Failure.Code != c.code || !strings.Contains(job.Failure.Message, c.says) || job.Attempt != 1 {

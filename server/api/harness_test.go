@@ -130,7 +130,7 @@ func newWorld(t *testing.T, change ...func(*Config)) *world {
 	cfg := Config{
 		Store: db, Photos: encoder.NewIntake(encoder.IntakeConfig{}), Encoder: w.painter, Generator: w.painter,
 		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Model: Model{ID: "demo", Tuning: protocol.Methods, BaseModel: "base", Encoder: "enc", Width: 128, Height: 128, Steps: 12, GuidanceScale: 3,
+		Model: Model{ID: "demo", Tuning: protocol.Methods, BaseModel: "base", Encoder: "enc", Width: 128, Height: 128, Multiple: 16, Steps: 12, GuidanceScale: 3,
 			Scheduler: "ddim", Schedulers: []string{"ddim", "euler"}, Class: "face"},
 	}
 	for _, f := range change {

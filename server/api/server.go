@@ -57,6 +57,7 @@ type Model struct {
 	BaseModel     string // fingerprint of the folder; concepts made for another one are refused
 	Encoder       string // fingerprint of the encoder
 	Width, Height int    // of a picture, in pixels
+	Multiple      int    // of which a picture's sides are multiples
 	Steps         int
 	GuidanceScale float64
 	Scheduler     string            // empty: the folder's own

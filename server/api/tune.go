@@ -23,9 +23,10 @@ import (
 const (
 	maxTunedPhotos  = 20
 	maxTunedSteps   = 5000
-	maxTunedBatch   = 32
+	maxTunedBatch   = 32 // of pictures that are computed together, and of batches in a step
 	maxTunedRank    = 64
 	maxTunedVectors = 16
+	maxTunedSide    = 2048 // pixels
 )
 
 // tuneBody is how a concept is to be tuned; numbers that are not given are the method's own.
@@ -34,6 +35,9 @@ type tuneBody struct {
 	Steps        *int     `json:"steps"`
 	LearningRate *float64 `json:"learning_rate"`
 	Batch        *int     `json:"batch"`
+	Accumulate   *int     `json:"accumulate"`
+	Memory       *string  `json:"memory"`
+	Resolution   *int     `json:"resolution"`
 	Rank         *int     `json:"rank"`
 	Vectors      *int     `json:"vectors"`
 	TextEncoder  *bool    `json:"text_encoder"`
@@ -44,14 +48,15 @@ type tuneBody struct {
 }
 
 // tuneLiterals are the fields of a form that are numbers and truths.
-var tuneLiterals = []string{"text_encoder", "steps", "learning_rate", "batch", "rank", "vectors", "seed", "preview_every"}
+var tuneLiterals = []string{"text_encoder", "steps", "learning_rate", "batch", "accumulate", "resolution", "rank", "vectors", "seed", "preview_every"}
 
 // methodBody is a way to tune a concept.
 type methodBody struct {
-	Name  string `json:"name"`
-	Title string `json:"title"`
-	Help  string `json:"help"`
-	Steps int    `json:"steps"`
+	Name        string `json:"name"`
+	Title       string `json:"title"`
+	Help        string `json:"help"`
+	Steps       int    `json:"steps"`
+	TextEncoder bool   `json:"text_encoder"` // it can change the text encoder too
 }
 
 // tuningMethods are those that concepts can be tuned by; none where there is no worker.
@@ -65,7 +70,7 @@ func (s *Server) tuningMethods() []protocol.Method {
 func bodyOfMethods(methods []protocol.Method) []methodBody {
 	bodies := []methodBody{}
 	for _, m := range methods {
-		bodies = append(bodies, methodBody{m.Name, m.Title, m.Help, m.Steps})
+		bodies = append(bodies, methodBody{m.Name, m.Title, m.Help, m.Steps, m.TextEncoder})
 	}
 	return bodies
 }
@@ -195,11 +200,13 @@ func (s *Server) readSamples(names []string) (photos [][]byte, err error) {
 // checkTuning checks the settings before a worker is asked.
 func (s *Server) checkTuning(b tuneBody) (protocol.Settings, error) {
 	t := protocol.Settings{
-		Method: or(b.Method, protocol.Quick.Name), Steps: or(b.Steps, 0), LearningRate: or(b.LearningRate, 0), Batch: or(b.Batch, 0), Rank: or(b.Rank, 0),
-		Vectors: or(b.Vectors, 0), TextEncoder: or(b.TextEncoder, false), Seed: or(b.Seed, 1), Captions: or(b.Captions, ""), PreviewEvery: or(b.PreviewEvery, 0),
+		Method: or(b.Method, protocol.Quick.Name), Steps: or(b.Steps, 0), LearningRate: or(b.LearningRate, 0), Batch: or(b.Batch, 0),
+		Accumulate: or(b.Accumulate, 0), LowMemory: or(b.Memory, "") == "low", Resolution: or(b.Resolution, 0),
+		Rank: or(b.Rank, 0), Vectors: or(b.Vectors, 0), TextEncoder: or(b.TextEncoder, false), Seed: or(b.Seed, 1), Captions: or(b.Captions, ""), PreviewEvery: or(b.PreviewEvery, 0),
 	}
 	err := firstError(
 		oneOf("method", t.Method, protocol.Names(protocol.Methods)...), oneOf("captions", or(b.Captions, "portrait"), "portrait", "photo"),
+		oneOf("memory", or(b.Memory, "normal"), "normal", "low"), s.checkResolution(b.Resolution), between("accumulate", or(b.Accumulate, 1), 1, maxTunedBatch),
 		between("steps", or(b.Steps, 1), 1, maxTunedSteps), between("batch", or(b.Batch, 1), 1, maxTunedBatch),
 		between("rank", or(b.Rank, 1), 1, maxTunedRank), between("vectors", or(b.Vectors, 1), 1, maxTunedVectors),
 		between("preview_every", t.PreviewEvery, 0, maxTunedSteps), between("seed", t.Seed, 0, maxSeed),
@@ -217,6 +224,15 @@ func (s *Server) checkTuning(b tuneBody) (protocol.Settings, error) {
 		err = invalid("text_encoder", "is left as it is by %s: only %s change it", m.Name, strings.Join(protocol.Names(able), " and "))
 	}
 	return t, err
+}
+
+// checkResolution checks the side that photos are to be learned at, where one is given.
+func (s *Server) checkResolution(side *int) error {
+	multiple := max(s.Model.Multiple, 1)
+	if side == nil || *side >= multiple && *side <= maxTunedSide && *side%multiple == 0 {
+		return nil
+	}
+	return invalid("resolution", "is %d: it must be a multiple of %d up to %d; the model draws %d", *side, multiple, maxTunedSide, s.Model.Width)
 }
 
 // checkPhotos reads the photos as the worker will, so that one at fault is known at once.

@@ -146,7 +146,14 @@ func TestTune(t *testing.T) {
 func TestTuneBySamplesAlone(t *testing.T) {
 	w := tuned(t)
 	me := w.concept("me", red)
-	a := w.want(w.json("POST", me.URL+"/tune", `{"method":"lora","samples":["ada.png"],"rank":2,"text_encoder":true,"learning_rate":0.001,"captions":"photo"}`), http.StatusAccepted)
+	a := w.want(w.json("POST", me.URL+"/tune", `{"method":"lora","samples":["ada.png"],"rank":2,"text_encoder":true,"learning_rate":0.001,"captions":"photo",
+		"batch":1,"accumulate":4,"memory":"low","resolution":64}`), http.StatusAccepted)
+	asked, _, err := w.Server.Jobs.Get(read[jobBody](w, a).ID)
+	want := protocol.Settings{Method: "lora", Word: "me", Class: "face", LearningRate: 0.001, Batch: 1, Accumulate: 4, Resolution: 64, LowMemory: true, Rank: 2,
+		TextEncoder: true, Seed: 1, Captions: "photo"}
+	if err != nil || asked.Settings != want {
+		t.Errorf("the worker is asked for %+v, %v; want %+v", asked.Settings, err, want)
+	}
 	w.events(read[jobBody](w, a).EventsURL, "")
 	if c := read[conceptBody](w, w.get(me.URL)); c.Method != "lora" || c.Photos != 1 {
 		t.Errorf("%+v", c)
@@ -205,6 +212,8 @@ func TestTuneRefusals(t *testing.T) {
 		{400, "method", []part{photo(red), {"method", "magic"}}}, {400, "steps", []part{photo(red), {"steps", "0"}}},
 		{400, "steps", []part{photo(red), {"steps", "many"}}}, {400, "learning_rate", []part{photo(red), {"learning_rate", "2"}}},
 		{400, "by quick: only lora and dreambooth", []part{photo(red), {"text_encoder", "true"}}}, {400, "text_encoder", []part{photo(red), {"text_encoder", "yes"}}},
+		{400, "\"memory\"", []part{photo(red), {"memory", "none"}}}, {400, "accumulate", []part{photo(red), {"accumulate", "0"}}},
+		{400, "multiple of 16 up to 2048; the model draws 128", []part{photo(red), {"resolution", "100"}}}, {400, "resolution", []part{photo(red), {"resolution", "0"}}},
 		{400, "captions", []part{photo(red), {"captions", "none"}}}, {400, "speed", []part{photo(red), {"speed", "9"}}},
 		{400, "no photo", []part{{"samples", "../ada.png"}}}, {400, "no photo", []part{{"samples", "zoe.png"}}}, {400, "no photo", []part{{"samples", "index.json"}}},
 	} {

@@ -224,7 +224,7 @@ func TestFailures(t *testing.T) {
 		}
 	}
 	old := newBench(t, nil, jobstest.Old)
-	old.wantFailed(old.over(old.add().ID), FailedWorker, "version 2", "build both")
+	old.wantFailed(old.over(old.add().ID), FailedWorker, "it speaks version", "build both")
 }
 
 func TestNotServable(t *testing.T) {

@@ -4,7 +4,7 @@
 //
 //	server                                 worker
 //	starts it                         →
-//	                                  ←    {"hello":1}                     Version, within a moment
+//	                                  ←    {"hello":2}                     Version, within a moment
 //	{"job":"job_a","method":"quick",…} →
 //	                                  ←    {"job":"job_a","alive":true}    now and then, while it computes
 //	                                  ←    {"job":"job_a","step":{…}}      after every step
@@ -17,7 +17,7 @@
 package protocol
 
 // Version is of this protocol; server and worker must have the same.
-const Version = 1
+const Version = 2
 
 // MaxLine is how many bytes a line has at most: photos and concepts are in it as base64.
 const MaxLine = 512 << 20
@@ -30,6 +30,9 @@ type Settings struct {
 	Steps        int     `json:"steps,omitempty"`
 	LearningRate float64 `json:"learning_rate,omitempty"`
 	Batch        int     `json:"batch,omitempty"`
+	Accumulate   int     `json:"accumulate,omitempty"` // batches in a step; 0: 1
+	Resolution   int     `json:"resolution,omitempty"` // side in pixels that photos are learned at; 0: the model's
+	LowMemory    bool    `json:"low_memory,omitempty"` // less memory in more time
 	Rank         int     `json:"rank,omitempty"`
 	Vectors      int     `json:"vectors,omitempty"`
 	TextEncoder  bool    `json:"text_encoder,omitempty"`

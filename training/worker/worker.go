@@ -142,11 +142,15 @@ func (w *Worker) tune(ctx context.Context, r protocol.Request) (*protocol.Done, 
 			return nil, &protocol.Failure{Code: protocol.FailedModel, Message: "the model cannot be tuned: " + err.Error()}
 		}
 	}
-	photos, err := w.read(ctx, r.Photos)
+	base, err := w.base.At(r.Resolution)
 	if err != nil {
 		return nil, failure(err)
 	}
-	result, err := tune.Tune(ctx, w.base, photos, config(r.Settings), func(e tune.Event) { w.report(r.Job, e) })
+	photos, err := w.read(ctx, base, r.Photos)
+	if err != nil {
+		return nil, failure(err)
+	}
+	result, err := tune.Tune(ctx, base, photos, config(r.Settings), func(e tune.Event) { w.report(r.Job, e) })
 	if result == nil {
 		return nil, failure(err)
 	}
@@ -162,8 +166,8 @@ func (w *Worker) tune(ctx context.Context, r protocol.Request) (*protocol.Done, 
 }
 
 // read is tune.ReadPhotos of photos that are on no disk.
-func (w *Worker) read(ctx context.Context, files [][]byte) ([]tune.Photo, error) {
-	side, seen := w.base.Side(), w.base.Seen()
+func (w *Worker) read(ctx context.Context, base *tune.Base, files [][]byte) ([]tune.Photo, error) {
+	side, seen := base.Side(), base.Seen()
 	pictures, faces := w.intake(side), w.intake(max(seen, 1))
 	var photos []tune.Photo
 	for i, data := range files {
@@ -183,8 +187,8 @@ func (w *Worker) read(ctx context.Context, files [][]byte) ([]tune.Photo, error)
 }
 
 func config(s protocol.Settings) tune.Config {
-	return tune.Config{Method: s.Method, Word: s.Word, Class: s.Class, Steps: s.Steps, LR: s.LearningRate, Batch: s.Batch, Rank: s.Rank,
-		Vectors: s.Vectors, TextEncoder: s.TextEncoder, Seed: s.Seed, Captions: tune.Captions[cmp.Or(s.Captions, "portrait")], SampleEvery: s.PreviewEvery}
+	return tune.Config{Method: s.Method, Word: s.Word, Class: s.Class, Steps: s.Steps, LR: s.LearningRate, Batch: s.Batch,
+		Accumulate: s.Accumulate, Rank: s.Rank, Vectors: s.Vectors, TextEncoder: s.TextEncoder, LowMemory: s.LowMemory, Seed: s.Seed, Captions: tune.Captions[cmp.Or(s.Captions, "portrait")], SampleEvery: s.PreviewEvery}
 }
 
 func (w *Worker) report(job string, e tune.Event) {

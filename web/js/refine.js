@@ -63,6 +63,7 @@ const method = () => limits.tuning_methods.find(({ name }) => name === byId("ref
 
 function showMethod() {
   byId("refine-help").textContent = method() ? `It ${method().help}.` : "";
+  byId("refine-text-label").hidden = !method()?.text_encoder;
 }
 
 const files = () => photos.get(concept.id) ?? [];
@@ -76,7 +77,7 @@ function showPhotos() {
 function setRunning(running) {
   job = running;
   byId("refine-stop").hidden = running === null;
-  for (const id of ["refine-files", "refine-method", "refine-steps"]) byId(id).disabled = running !== null;
+  for (const id of ["refine-files", "refine-method", "refine-steps", "refine-resolution", "refine-memory", "refine-text"]) byId(id).disabled = running !== null;
   showPhotos();
 }
 
@@ -89,13 +90,24 @@ function prompt({ id, word }) {
   return named !== own ? named : `an illustration of <${id}>`;
 }
 
+const number = (id) => Math.round(Number(byId(id).value));
+
+/** What is asked for; what is left empty is the method's own. */
+function readSettings() {
+  const settings = { method: byId("refine-method").value };
+  const [steps, resolution] = [number("refine-steps"), number("refine-resolution")];
+  if (steps > 0) settings.steps = steps;
+  if (resolution > 0) settings.resolution = resolution;
+  if (byId("refine-memory").checked) settings.memory = "low";
+  if (method().text_encoder && byId("refine-text").checked) settings.text_encoder = true;
+  settings.preview_every = Math.max(1, Math.floor((steps || method().steps) / previews));
+  return settings;
+}
+
 async function refine(chosen) {
   if (job || files().length === 0) return;
   const what = prompt(chosen);
-  const steps = Math.round(Number(byId("refine-steps").value));
-  const settings = { method: byId("refine-method").value };
-  if (steps > 0) settings.steps = steps;
-  settings.preview_every = Math.max(1, Math.floor((steps || method().steps) / previews));
+  const settings = readSettings();
   setRunning({});
   setState("Drawing it as it is…");
   try {
@@ -155,7 +167,7 @@ function showPictures() {
       },
     };
   };
-  const places = ["Before", "On the way", "After"].map(place);
+  const places = ["Before", "On the way, a plain portrait", "After"].map(place);
   byId("refine-pictures").replaceChildren(...places.map(({ figure }) => figure));
   byId("refine-pictures").hidden = false;
   return places;
@@ -163,10 +175,10 @@ function showPictures() {
 
 async function showVersions(chosen) {
   try {
-    const versions = await api.listVersions(chosen);
+    const versions = (await api.listVersions(chosen)).sort((a, b) => b.version - a.version);
     byId("refine-versions").hidden = versions.length < 2;
     byId("versions").replaceChildren(...versions.map((v) => {
-      const label = `Version ${v.version + 1} · ${v.method} · ${new Date(v.created * 1000).toLocaleString()}`;
+      const label = `Version ${v.version + 1} · ${v.method} · ${new Date(v.created * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" })}`;
       const restore = make("button", { type: "button", className: "quiet", "aria-label": `Restore version ${v.version + 1}`, onclick: () => bringBack(chosen, v.version) }, "Restore");
       return make("li", {}, make("span", {}, label), v.current ? make("span", {}, "in use") : restore);
     }));
