@@ -58,11 +58,7 @@ func openReaching(cfg config.Model, maxQueue int, reach pipeline.Reach) (*model,
 func (m *model) open(cfg config.Model, maxQueue int, reach pipeline.Reach, detectorFile string) error {
 	options := m.placement.Options
 	backend := pipeline.Backend{Reach: reach, Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
-		session, err := m.placement.open(name, model, weights)
-		if err != nil {
-			return nil, err // and no nil *Session in the interface
-		}
-		return session, nil
+		return m.placement.open(name, model, weights)
 	}}
 	backend.LowMemory = cfg.Memory == "low"
 	backend.Check = func(name string, model op.Model, weights *checkpoint.Component) error {

@@ -18,9 +18,5 @@ func openNetwork(name string, model op.Model, weights *checkpoint.Component) (pi
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", weights.Path(), err)
 	}
-	session, err := ort.Open(graph, ort.Options{})
-	if err != nil {
-		return nil, err // and no nil *Session in the interface
-	}
-	return session, nil
+	return ort.Open(graph, ort.Options{})
 }

@@ -75,9 +75,11 @@ func Open(ctx context.Context, path, imageEncoder string, backend pipeline.Backe
 // prepare makes the network run, and the blank tokens.
 func (a *Adapter) prepare(ctx context.Context, path string) (err error) {
 	if !a.backend.LowMemory {
-		if a.run, err = a.network(); err != nil {
+		run, err := a.network()
+		if err != nil {
 			return err
 		}
+		a.run = run
 	}
 	nothing := a.pixels(make([]float32, 3*a.vision.ImageSize*a.vision.ImageSize), 1)
 	if a.faces != nil {

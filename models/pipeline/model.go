@@ -25,7 +25,7 @@ type Runner interface {
 
 // Backend makes models run.
 type Backend struct {
-	// Network makes the component's model run; model reads some or all of its weights.
+	// Network makes the component's model run; model reads some or all of its weights. With an error its Runner is not looked at.
 	Network func(name string, model op.Model, weights *checkpoint.Component) (Runner, error)
 	// LowMemory has networks open only while they are used, one component's at a time: the others' memory is saved, and every picture costs the
 	// time to open them. Previews are left out.

@@ -123,8 +123,12 @@ func (n *network) open() (Runner, error) {
 		return nil, err
 	}
 	defer weights.Close()
-	n.runner, err = n.backend.Network(n.name, n.model, weights.With(n.beside))
-	return n.runner, err
+	runner, err := n.backend.Network(n.name, n.model, weights.With(n.beside))
+	if err != nil {
+		return nil, err
+	}
+	n.runner = runner
+	return runner, nil
 }
 
 // Run implements Runner.

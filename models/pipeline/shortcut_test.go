@@ -8,9 +8,11 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
+	"likeness/models/backend/ort"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pipeline"
@@ -270,4 +272,22 @@ func TestLowMemory(t *testing.T) {
 	if r.most != 1 || len(r.open) != 0 {
 		t.Errorf("%d components were open at a time, and are %v now", r.most, r.open)
 	}
+}
+
+// TestNetworkThatDoesNotOpen: what comes with an error, here a nil pointer in a Runner, is not taken for a network, which opens when it is asked again.
+func TestNetworkThatDoesNotOpen(t *testing.T) {
+	failures := 2
+	b := pipeline.Backend{LowMemory: true, Network: func(name string, model op.Model, weights *checkpoint.Component) (pipeline.Runner, error) {
+		if failures--; failures >= 0 {
+			return (*ort.Session)(nil), errors.New("no room")
+		}
+		return backend.Network(name, model, weights)
+	}}
+	e := openFolder(t, tinySD, b, pipeline.EngineConfig{})
+	for range 2 {
+		if _, err := e.Generate(t.Context(), pipeline.Request{Prompt: prompt, Steps: 1}, nil); err == nil || !strings.Contains(err.Error(), "no room") {
+			t.Errorf("the error is %v", err)
+		}
+	}
+	generate(t, e, pipeline.Request{Prompt: prompt, Steps: 1})
 }
