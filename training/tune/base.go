@@ -38,14 +38,18 @@ type Base struct {
 	memory      memory.Meter
 }
 
-// Open reads a model folder to the engine. The caller closes the Base.
+// Open reads a model folder to the engine, where there is memory for its weights. The caller closes the Base.
 func Open(engine *torch.Engine, dir string) (*Base, error) {
+	return open(engine, dir, memory.Meter{Root: "/"})
+}
+
+func open(engine *torch.Engine, dir string, meter memory.Meter) (*Base, error) {
 	folder, err := checkpoint.Open(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer folder.Close()
-	b := &Base{engine: engine, dir: dir, memory: memory.Meter{Root: "/"}}
+	b := &Base{engine: engine, dir: dir, memory: meter}
 	if b.methods, err = protocol.For(dir); err != nil {
 		return nil, err
 	}
@@ -59,6 +63,9 @@ func Open(engine *torch.Engine, dir string) (*Base, error) {
 	if b.tokenizer, err = tokenizer.Open(words.Path()); err != nil {
 		return nil, err
 	}
+	if err := b.room(folder); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
 	if b.Frozen, err = base.OpenFrozen(engine, folder); err != nil {
 		return nil, err
 	}
@@ -66,6 +73,25 @@ func Open(engine *torch.Engine, dir string) (*Base, error) {
 		return nil, errors.Join(fmt.Errorf("%s: %w", dir, err), b.Close())
 	}
 	return b, nil
+}
+
+// room is the error of a folder whose weights alone, which are float32 here, do not fit in memory.
+func (b *Base) room(folder *checkpoint.Folder) error {
+	p := Plan{}
+	for _, name := range []string{checkpoint.UNet, checkpoint.TextEncoder, checkpoint.VAE} {
+		c, err := folder.Component(name)
+		if err != nil {
+			return err
+		}
+		for _, weight := range c.Names() {
+			info, _ := c.Info(weight)
+			p.Weights += 4 * int64(op.Size(info.Shape))
+		}
+	}
+	if free := b.memory.Free(); p.Weights > free {
+		return &MemoryError{Plan: p, Free: free, Advice: "the weights alone do not fit, whatever the settings: use a smaller model or a machine with more"}
+	}
+	return nil
 }
 
 // weights are the bytes of the frozen networks.

@@ -103,6 +103,24 @@ func TestRefusedWithAFlag(t *testing.T) {
 	}
 }
 
+// A model whose weights alone do not fit is refused before they are read; with as much as they take it opens.
+func TestWeightsThatDoNotFit(t *testing.T) {
+	engine := newEngine(t)
+	weights := openBase(t, engine, tinySD).weights()
+	var refused *MemoryError
+	_, err := open(engine, tinySD, machine(t, weights-1024))
+	if !errors.As(err, &refused) || refused.Plan.Weights != weights || !strings.Contains(err.Error(), tinySD) || !strings.Contains(err.Error(), "the weights alone do not fit") {
+		t.Errorf("%v, of %d bytes of weights", err, weights)
+	}
+	b, err := open(engine, tinySD, machine(t, weights+1024))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // planOf is the environment variable with which the test binary measures a case of TestPlanIsMeasured.
 const planOf = "LIKENESS_TEST_PLAN"
 
