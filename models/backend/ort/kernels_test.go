@@ -29,13 +29,13 @@ func TestKernels(t *testing.T) {
 // and in sizes that no tile fits.
 func TestConv(t *testing.T) {
 	for _, c := range []struct{ batch, in, out, height, width int }{
-		{1, 16, 8, 3, 5}, {1, 16, 8, 8, 8}, {3, 16, 24, 9, 7}, {2, 64, 32, 40, 33}, {1, 520, 520, 36, 36},
+		{1, 16, 8, 3, 5}, {1, 16, 8, 8, 8}, {3, 16, 24, 9, 7}, {2, 64, 32, 40, 33}, {2, 16, 8, 2, 500}, {1, 520, 520, 68, 68},
 	} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			weights := map[string]op.Array{"conv.weight": filled(c.out, c.in, 3, 3), "conv.bias": filled(c.out)}
 			inputs := map[string]op.Array{"x": filled(c.batch, c.in, c.height, c.width)}
 			want := result(t, convSession(t, weights, false), inputs)
-			optest.Near(t, "y", result(t, convSession(t, weights, true), inputs), want, 1e-4)
+			optest.Near(t, "y", result(t, convSession(t, weights, true), inputs), want, 3e-4) // of values to 30
 		})
 	}
 }

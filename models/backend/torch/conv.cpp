@@ -11,24 +11,22 @@
 namespace {
 
 using at::Tensor;
-using winograd::Shape;
-
-constexpr int64_t kFewTiles = 16; // in all, below which transforming the weights costs more than it saves
 
 struct Threads {
   template <class F> void operator()(int64_t n, const F &f) const { each(n, f); }
 };
 
+int64_t tile(const Tensor &x) { return winograd::cheapest_tile(x.size(0), x.size(2), x.size(3)); }
+
 bool suits(const Tensor &x, int64_t in, int64_t out) {
-  return x.dim() == 4 && x.size(1) == in && x.numel() > 0 && out % kPanel == 0 &&
-         Shape{x.size(0), in, out, x.size(2), x.size(3)}.tiles() >= kFewTiles;
+  return x.dim() == 4 && x.size(1) == in && x.numel() > 0 && out % kPanel == 0 && tile(x);
 }
 
 Tensor convolve(const Tensor &image, const Tensor &weight, const Tensor &bias, bool turned) {
   Tensor x = image.contiguous(), w = weight.contiguous();
   const int64_t in = x.size(1), out = w.size(turned ? 1 : 0);
   Tensor b = bias.defined() ? bias.contiguous() : at::zeros({out}, at::kFloat), y = at::empty({x.size(0), out, x.size(2), x.size(3)}, at::kFloat);
-  winograd::Convolution c({x.size(0), in, out, x.size(2), x.size(3)}, x.const_data_ptr<float>(), w.const_data_ptr<float>(),
+  winograd::Convolution c({x.size(0), in, out, x.size(2), x.size(3), tile(image)}, x.const_data_ptr<float>(), w.const_data_ptr<float>(),
                           b.const_data_ptr<float>(), y.mutable_data_ptr<float>(), turned);
   const Threads threads;
   TORCH_CHECK(c.run(threads), "out of memory");

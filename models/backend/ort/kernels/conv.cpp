@@ -6,9 +6,6 @@
 
 namespace {
 
-// Where an image has fewer tiles, transforming the weights costs more than it saves.
-constexpr int64_t kFewTiles = 12;
-
 struct Conv {
   static constexpr const char* name = "Conv";
   static constexpr size_t inputs = 3;
@@ -25,9 +22,10 @@ struct Conv {
   }
   static void destroy(void* kernel) { delete static_cast<Conv*>(kernel); }
 
-  bool is_winograd(const linear::Image& i) const {
+  // The size of Winograd's tiles, 0 for another convolution.
+  int64_t tile(const linear::Image& i) const {
     const bool same = stride == 1 && pads[0] == 1 && pads[1] == 1 && i.rows == i.height && i.columns == i.width;
-    return same && i.kernel_height == 3 && i.kernel_width == 3 && winograd::Shape{1, 0, 0, i.height, i.width}.tiles() >= kFewTiles;
+    return same && i.kernel_height == 3 && i.kernel_width == 3 ? winograd::cheapest_tile(1, i.height, i.width) : 0;
   }
 
   static OrtStatus* compute(void* kernel, OrtKernelContext* context) { return static_cast<const Conv*>(kernel)->compute(context); }
@@ -49,8 +47,9 @@ struct Conv {
     float* y;
     CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
     const linear::Image image{in[2], in[3], w[2], w[3], stride, pads[0], pads[1], rows, columns};
-    if (!is_winograd(image)) return ::convolve(context, image, in[0], in[1], w[0], x.data, weight.data, bias.data, y);
-    winograd::Convolution convolution{{in[0], in[1], w[0], in[2], in[3]}, x.data, weight.data, bias.data, y};
+    const int64_t tile = this->tile(image);
+    if (!tile) return ::convolve(context, image, in[0], in[1], w[0], x.data, weight.data, bias.data, y);
+    winograd::Convolution convolution{{in[0], in[1], w[0], in[2], in[3], tile}, x.data, weight.data, bias.data, y};
     Threads each{context};
     const bool done = convolution.run(each);
     return each.status || done ? each.status : out_of_memory(name);

@@ -10,7 +10,8 @@ namespace winograd {
 
 constexpr int64_t kGroups = 2;              // of as many tiles as there are lanes, whose points are in the processor's cache at a time
 constexpr int64_t kSharedGroups = 8;        // up to which all tasks share all points
-constexpr int64_t kInputsAtOnce = 64;       // whose weights are transformed and used at a time, where there are few tiles
+constexpr int64_t kInputsAtOnce = 72;       // whose weights are transformed and used at a time, where there are few tiles; no power of two, which would
+                                            // have the planes of a panel in the same places of the cache
 constexpr int64_t kPanelsFloats = 4 << 20;  // of the transformed weights that are kept at a time, where there are many
 
 inline Pool panels_pool, products_pool;
@@ -29,8 +30,8 @@ class Convolution {
   }
 
  private:
-  const Kernels& kernels = WIDEST(winograd);
   Shape shape;
+  const Kernels& kernels = widest(shape.tile);
   const float *x, *weight, *bias;
   float* y;
   bool turned;
@@ -39,7 +40,8 @@ class Convolution {
   std::atomic<bool> failed{false};             // memory is short
 
   const int64_t lanes = balanced(shape.tiles(), kernels.lanes), groups = (shape.tiles() + lanes - 1) / lanes;
-  const int64_t panel_floats = kPoints * shape.in * kPanel, points_floats = kPoints * shape.in * kernels.lanes;
+  const int64_t panel_floats = shape.points() * shape.in * kPanel, points_floats = shape.points() * shape.in * kernels.lanes;
+  const int64_t products_floats = shape.points() * kOutputs * kernels.lanes;
 
   int64_t count(int64_t group) const { return std::min(lanes, shape.tiles() - group * lanes); }
 
@@ -68,14 +70,14 @@ class Convolution {
   }
   // Weights are then transformed for some inputs at a time and used while they are in the processor's cache.
   void compute_channels(int64_t task) {
-    const int64_t channel = task * kOutputs, channels = std::min(kOutputs, shape.out - channel), size = kernels.products_floats();
-    const int64_t made = kPoints * kInputsAtOnce * channels;
+    const int64_t channel = task * kOutputs, channels = std::min(kOutputs, shape.out - channel), size = products_floats;
+    const int64_t made = shape.points() * kInputsAtOnce * channels;
     Buffer panels(panels_pool, made + turned_floats(kInputsAtOnce)), products(products_pool, groups * size);
     if (!panels.data() || !products.data()) return void(failed = true);
     for (int64_t from = 0; from < shape.in; from += kInputsAtOnce) {
       const int64_t to = std::min(from + kInputsAtOnce, shape.in);
       for (int64_t o = 0; o < channels; o += kPanel)
-        transform_weight((channel + o) / kPanel, from, to, panels.data() + o * kPoints * (to - from), panels.data() + made);
+        transform_weight((channel + o) / kPanel, from, to, panels.data() + o * shape.points() * (to - from), panels.data() + made);
       for (int64_t g = 0; g < groups; g++) multiply(g, from, to, channels, panels.data(), points + g * points_floats, products.data() + g * size);
     }
     for (int64_t g = 0; g < groups; g++) transform_output(g, channel, channels, products.data() + g * size);
@@ -91,7 +93,7 @@ class Convolution {
   }
   // A task makes the points of its groups and uses them for all those panels.
   void compute_groups(int64_t task) {
-    Buffer made(points_pool, kGroups * points_floats), products(products_pool, kernels.products_floats());
+    Buffer made(points_pool, kGroups * points_floats), products(products_pool, products_floats);
     if (!made.data() || !products.data()) return void(failed = true);
     const int64_t first = task * kGroups, last = std::min(first + kGroups, groups);
     for (int64_t g = first; g < last; g++)

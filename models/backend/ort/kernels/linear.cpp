@@ -8,7 +8,7 @@
 namespace {
 
 constexpr int64_t kGroups = 4;        // of as many places as there are lanes, whose points are in the processor's cache at a time
-constexpr int64_t kSharedGroups = 8;  // up to which all tasks share all points
+constexpr int64_t kSharedGroups = 24;  // up to which all tasks share all points
 
 // Run is the work of one run in tasks, which are members of it.
 struct Run {
