@@ -160,6 +160,8 @@ func TestCommandErrors(t *testing.T) {
 	wantError(t, encode(ada, "-o", filepath.Join(dir, "none", "x.safetensors")), "none")
 	wantError(t, encode(filepath.Join(dir, "none.png")), "none.png")
 	wantError(t, generate("--prompt", "<me> hi"), "<me>", "--concept")
+	wantError(t, generate("--prompt", "hi", "--model", filepath.Join(dir, "none"), "-o", filepath.Join(dir, "nowhere", "x.png")), "nowhere") // before anything is read
+	wantError(t, generate("--prompt", "hi", "--latents-out", dir), dir, "is a folder")
 	wantError(t, generate("--prompt", "hi", "--concept", me), me, "does not name <me>")
 	wantError(t, generate("--prompt", "<me>", "--concept", me, "--concept", again), me, again, "<me>")
 	wantError(t, generate("--prompt", "<me>", "--concept", text), text)
@@ -296,7 +298,7 @@ func TestStartErrors(t *testing.T) {
 		{[]string{bolt}, []string{"--model", "/nowhere"}, []string{"/nowhere"}},
 		{[]string{"LIKENESS_STORE=mysql://x"}, nil, []string{"mysql://x", "bolt:PATH", "redis://"}},
 		{[]string{"LIKENESS_STORE=redis://127.0.0.1:1"}, nil, []string{"127.0.0.1:1"}},
-		{[]string{bolt}, []string{"--model", pack, "--addr", "nonsense"}, []string{"nonsense"}},
+		{[]string{bolt}, []string{"--model", pack, "--addr", "nonsense"}, []string{"--addr nonsense", "127.0.0.1:8080"}},
 		{nil, []string{"--no-such-flag"}, []string{"--no-such-flag"}},
 	} {
 		out, err := start(t, c.env, c.args...).CombinedOutput()

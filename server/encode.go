@@ -8,6 +8,7 @@ import (
 
 	"likeness/encoder"
 	"likeness/encoder/concept"
+	"likeness/models/safetensors"
 	"likeness/server/config"
 )
 
@@ -40,6 +41,9 @@ func (c *encodeCommand) Run(ctx context.Context) error {
 	}
 	if c.Out == "" {
 		c.Out = c.Word + ".safetensors"
+	}
+	if err := safetensors.Writable(c.Out); err != nil {
+		return err
 	}
 	m, err := openModel(c.Model, 1)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
+	"likeness/models/safetensors"
 	"likeness/models/unet"
 )
 
@@ -34,6 +35,9 @@ concept goes into a second file, OUT-embedding.safetensors, which they need as w
 
 // Run is called by kong.
 func (c *exportCommand) Run(context.Context) error {
+	if err := safetensors.Writable(c.Out); err != nil {
+		return err
+	}
 	base, err := exchange.OpenBase(c.Model)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"likeness/models/backend/onnx"
 	"likeness/models/op"
 	"likeness/models/pipeline"
+	"likeness/models/pixels"
 	"likeness/models/safetensors"
 	"likeness/server/config"
 )
@@ -74,6 +75,14 @@ func (c *generateCommand) Run(ctx context.Context) error {
 	r, err := c.request()
 	if err != nil {
 		return err
+	}
+	for _, out := range []string{c.Out, c.LatentsOut} {
+		if out == "" {
+			continue
+		}
+		if err := safetensors.Writable(out); err != nil {
+			return err
+		}
 	}
 	files := conceptFiles{folder: c.Model.Model}
 	defer files.Close()
@@ -305,7 +314,7 @@ func (c *generateCommand) write(results []*pipeline.Result) ([]string, error) {
 		if len(pictures) > 1 {
 			name = fmt.Sprintf("%s-%d%s", strings.TrimSuffix(c.Out, ext), i+1, ext)
 		}
-		if err := writePNG(name, picture); err != nil {
+		if err := pixels.WritePNG(name, picture); err != nil {
 			return nil, err
 		}
 		files = append(files, name)

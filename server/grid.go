@@ -4,9 +4,7 @@ import (
 	"image"
 	"image/color"
 	"image/draw"
-	"image/png"
 	"math"
-	"os"
 )
 
 // gap is the white between the pictures of a grid, in pixels.
@@ -24,20 +22,4 @@ func grid(pictures []*image.NRGBA) *image.NRGBA {
 		draw.Draw(all, picture.Bounds().Sub(picture.Bounds().Min).Add(at), picture, picture.Bounds().Min, draw.Src)
 	}
 	return all
-}
-
-// writePNG writes a file whole or not at all.
-func writePNG(path string, img image.Image) error {
-	file, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	err = png.Encode(file, img)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
-		os.Remove(path)
-	}
-	return err
 }

@@ -4,6 +4,7 @@ import (
 	"image"
 	"image/color"
 	"image/png"
+	"likeness/models/pixels"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,7 +13,7 @@ import (
 func writeTestPNG(t *testing.T, name string, img image.Image) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
-	if err := writePNG(path, img); err != nil {
+	if err := pixels.WritePNG(path, img); err != nil {
 		t.Fatal(err)
 	}
 	return path

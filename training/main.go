@@ -29,7 +29,7 @@ func main() {
 	// The first signal ends a training at the next step and saves it, the second ends the process.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	k := kong.Parse(&commands, kong.Name("training"), kong.UsageOnError(),
+	k := kong.Parse(&commands, kong.Name("training"), kong.ShortUsageOnError(),
 		kong.Description("Makes and measures the models that Likeness serves. Runs are folders: start the same command again to resume one."))
 	k.BindTo(ctx, (*context.Context)(nil))
 	switch err := k.Run(); {

@@ -15,12 +15,13 @@ import (
 	"likeness/models/backend/ort"
 	"likeness/models/memory"
 	"likeness/models/pixels"
+	"likeness/models/safetensors"
 	"likeness/training/protocol"
 	"likeness/training/tune"
 )
 
 type tuneCommand struct {
-	Method string `help:"How to learn; see below." default:"quick" placeholder:"NAME"`
+	Method string `help:"How to learn: one of the methods above (quick, where none is given)." default:"quick" placeholder:"NAME"`
 	Photos string `required:"" help:"A photo, or a folder of 1 to 20 photos of one person." placeholder:"DIR"`
 	Out    string `short:"o" help:"The concept file. An earlier one is replaced at the end, as a whole." default:"concept.safetensors" placeholder:"FILE"`
 	Save   string `name:"save-model" help:"Also write a model folder with the weights as they were learned, whole; of custom-diffusion, dreambooth and svdiff. An earlier one is replaced at the end." placeholder:"DIR"`
@@ -32,7 +33,7 @@ type tuneCommand struct {
 	LR         float64 `help:"Learning rate (0: the method's)."`
 	Batch      int     `help:"Noisy pictures that are computed together (0: the method's)."`
 	Accumulate int     `help:"Batches in a step: a larger batch in the same memory." default:"1"`
-	Memory     string  `help:"low: activations are computed twice, and dreambooth and custom-diffusion keep less of past gradients; slower." enum:"normal,low" default:"normal"`
+	Memory     string  `help:"normal or low: activations are computed twice, and dreambooth and custom-diffusion keep less of past gradients; slower." enum:"normal,low" default:"normal"`
 	Resolution int     `help:"Side in pixels that photos are cut to and learned at (0: the model's)." default:"0"`
 	Seed       uint64  `help:"Of noise and variants. One seed twice is one concept." default:"1"`
 
@@ -62,7 +63,7 @@ func (tuneCommand) Help() string {
 	b.WriteString(`
 A model folder's ` + protocol.ModelFile + ` may say what suits the model instead.
 Before the first step the memory that the run takes is printed; a run that would not fit is refused, with the flags that make it fit.
-All of them keep the step that is best on noise they never train on. Ctrl-C writes the best so far; the same command then goes on.
+Every method keeps the step that is best on noise it never trains on. Ctrl-C writes the best so far; the same command then goes on.
 
 Examples:
 
@@ -79,8 +80,8 @@ Examples:
 
 // Run is called by kong.
 func (c *tuneCommand) Run(ctx context.Context) error {
-	if err := writable(c.Out); err != nil {
-		return err
+	if err := safetensors.Writable(c.Out); err != nil {
+		return fmt.Errorf("--out %w", err)
 	}
 	engine, err := c.engine()
 	if err != nil {
@@ -178,18 +179,6 @@ func (c *tuneCommand) intake() (tune.Intake, func() error, error) {
 	return func(side int) *encoder.Intake {
 		return encoder.NewIntake(encoder.IntakeConfig{Size: side, Detector: detector})
 	}, detector.Close, nil
-}
-
-// writable finds out before the work whether a file can be made in the folder of path.
-func writable(path string) error {
-	if stat, err := os.Stat(path); err == nil && stat.IsDir() {
-		return fmt.Errorf("--out %s is a folder: name a file", path)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("--out %s: %w", path, err)
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // tuneLine shows how far a tuning is: one line, rewritten, on a terminal, and a line now and then elsewhere. It writes the samples.

@@ -3,6 +3,7 @@ package checkpoint
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -188,6 +189,10 @@ func TestMissingPartsAreNamedAtOnce(t *testing.T) {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("error does not name %q: %v", part, err)
 		}
+	}
+	none := filepath.Join(t.TempDir(), "none")
+	if _, err := Open(none); errors.As(err, &missing) || !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), none) {
+		t.Error(err)
 	}
 	if _, err := Open(t.TempDir()); !errors.As(err, &missing) || !strings.Contains(err.Error(), "model_index.json") {
 		t.Error(err)

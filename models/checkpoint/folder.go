@@ -139,6 +139,9 @@ func readIndex(dir string) (modelIndex, error) {
 	path := filepath.Join(dir, indexFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(dir); err != nil {
+			return index, fmt.Errorf("model %w", err)
+		}
 		return index, &MissingError{Path: dir, Parts: []string{indexFile}}
 	}
 	if err != nil {

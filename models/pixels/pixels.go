@@ -68,11 +68,14 @@ func Grid(pictures []image.Image, columns int) *image.RGBA {
 	return grid
 }
 
-// WritePNG writes a picture to a file.
+// WritePNG writes a picture to a file, whole or not at all.
 func WritePNG(path string, img image.Image) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
-	return errors.Join(png.Encode(f, img), f.Close())
+	if err := errors.Join(png.Encode(f, img), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }

@@ -190,6 +190,22 @@ func TestWriteRefuses(t *testing.T) {
 	}
 }
 
+// Before any work it is known whether a file can be made, and to ask leaves nothing behind.
+func TestWritable(t *testing.T) {
+	dir := t.TempDir()
+	if err := Writable(filepath.Join(dir, "x.safetensors")); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{dir, filepath.Join(dir, "none", "x.safetensors")} {
+		if err := Writable(path); err == nil || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: error %v", path, err)
+		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestOpenNamesThePath(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "no.safetensors")
 	if _, err := Open(path); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), path) {

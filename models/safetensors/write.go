@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,6 +52,18 @@ func Write(path string, tensors map[string]Tensor, meta map[string]string) (err 
 		}
 	}
 	return nil
+}
+
+// Writable is the error that making a file at path would meet, as far as it is known before: what is asked before long work.
+func Writable(path string) error {
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder: name a file", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return fmt.Errorf("%s cannot be made: %w", path, unwrapPath(err))
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // syncDir makes a rename inside dir durable.

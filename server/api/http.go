@@ -40,7 +40,10 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("%s is in use: stop what listens there, or choose another with --addr", addr)
 	}
-	return listener, err
+	if err != nil {
+		return nil, fmt.Errorf("--addr %s: %w; give a host and a port, as 127.0.0.1:8080", addr, err)
+	}
+	return listener, nil
 }
 
 // identify gives every answer an id, which the log has too.

@@ -220,8 +220,7 @@ func (s *Server) checkTuning(b tuneBody) (protocol.Settings, error) {
 			fmt.Sprintf("method %s starts from what the model's encoder says, and the model that is served has none: use %s", t.Method,
 				strings.Join(protocol.Names(s.tuningMethods()), " or "))}
 	case t.TextEncoder && !m.TextEncoder:
-		able := slices.DeleteFunc(slices.Clone(protocol.Methods), func(m protocol.Method) bool { return !m.TextEncoder })
-		err = invalid("text_encoder", "is left as it is by %s: only %s change it", m.Name, strings.Join(protocol.Names(able), " and "))
+		err = invalid("text_encoder", "is left as it is by %s: only %s change it", m.Name, protocol.Able(func(m protocol.Method) bool { return m.TextEncoder }))
 	}
 	return t, err
 }

@@ -1,6 +1,9 @@
 package protocol
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Method is a way to learn a concept: what commands, server and page call it, and what it takes where nothing else is asked for.
 type Method struct {
@@ -64,4 +67,14 @@ func Find(name string) (m Method, ok bool) {
 		return m, false
 	}
 	return Methods[i], true
+}
+
+// Able names the methods that do something, for people: "lora and dreambooth".
+func Able(does func(Method) bool) string {
+	able := Names(slices.DeleteFunc(slices.Clone(Methods), func(m Method) bool { return !does(m) }))
+	if len(able) < 2 {
+		return strings.Join(able, "")
+	}
+	last := len(able) - 1
+	return strings.Join(able[:last], ", ") + " and " + able[last]
 }

@@ -14,6 +14,7 @@ import (
 	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
+	"likeness/training/protocol"
 )
 
 // Result is what was learned.
@@ -46,13 +47,8 @@ func (b *Base) CanSaveModel(method, dir string) error {
 		return err
 	}
 	if !m.MovesWeights {
-		var able []string
-		for _, m := range Methods {
-			if m.MovesWeights {
-				able = append(able, m.Name)
-			}
-		}
-		return fmt.Errorf("%s moves no weights of the model: its concept holds all that it learns; %q move them", method, able)
+		return fmt.Errorf("%s moves no weights of the model: its concept holds all that it learns; %s move them", method,
+			protocol.Able(func(m protocol.Method) bool { return m.MovesWeights }))
 	}
 	folder, err := checkpoint.Open(b.dir)
 	if err != nil {

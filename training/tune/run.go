@@ -15,6 +15,7 @@ import (
 	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
+	"likeness/training/protocol"
 )
 
 // Tune learns a concept from photos that ReadPhotos read for the base. It ends after the steps, earlier where the method sees no gain, or
@@ -34,7 +35,8 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 		return nil, err
 	}
 	if cfg.TextEncoder && !m.TextEncoder {
-		return nil, fmt.Errorf("text encoder: %s leaves it as it is", m.Name)
+		return nil, fmt.Errorf("text encoder: %s leaves it as it is: only %s change it", m.Name,
+			protocol.Able(func(m protocol.Method) bool { return m.TextEncoder }))
 	}
 	for i, p := range photos {
 		if side := p.Picture.Image.Rect.Dx(); side != b.Side() {
