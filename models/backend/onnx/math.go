@@ -259,6 +259,9 @@ func (b *builder) Attention(query, key, val, mask op.Value, heads, headDim int) 
 	if !agree(k[1], v[2].dims[1]) {
 		return nil, fmt.Errorf("key %v and value %v differ in length", k, v[2].dims)
 	}
+	if b.ownOps && mask == nil && headDim%8 == 0 {
+		return b.node("Attention", op.Float32, q, attrs{"domain": likeness, "heads": heads}, v...), nil
+	}
 	inputs := v
 	if mask != nil {
 		m, err := b.mask(mask, v[0], v[1])

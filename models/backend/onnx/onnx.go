@@ -43,7 +43,7 @@ type Graph struct {
 type Options struct {
 	Name    string    // of the graph, for errors and profiles
 	Compute Precision // of weights, and of what is computed with them; inputs and outputs are float32 always
-	// OwnOps has convolutions, linear layers and norms as operators of package ort, which only its sessions for the CPU in float32 have.
+	// OwnOps has convolutions, linear layers, attention and norms as operators of package ort, which only its sessions for the CPU in float32 have.
 	OwnOps bool
 }
 

@@ -39,6 +39,17 @@ func BenchmarkLinear(b *testing.B) {
 	}
 }
 
+// BenchmarkAttention does the same for attention, self and cross.
+func BenchmarkAttention(b *testing.B) {
+	for _, c := range []attentionSizes{
+		{1, 8, 1024, 1024, 40}, {2, 8, 1024, 1024, 40}, {1, 8, 256, 256, 80}, {1, 8, 64, 64, 160}, {1, 8, 1024, 77, 40}, {1, 8, 4096, 4096, 40}, {1, 1, 4096, 4096, 512},
+	} {
+		b.Run(fmt.Sprintf("%dx%dof%d/%dto%d", c.batch, c.heads, c.size, c.queries, c.keys), func(b *testing.B) {
+			inTurn(b, session(b, graph(b, nil, false, c.attention)), session(b, graph(b, nil, true, c.attention)), c.inputs())
+		})
+	}
+}
+
 // inTurn reports what a run of our operator takes, beside one of ONNX Runtime's: medians.
 func inTurn(b *testing.B, theirs, ours *ort.Session, inputs map[string]op.Array) {
 	sessions := [2]*ort.Session{theirs, ours}

@@ -65,6 +65,13 @@ func TestLinear(t *testing.T) {
 	}
 }
 
+// TestAttention holds attention of few queries and keys and of many against ONNX Runtime's.
+func TestAttention(t *testing.T) {
+	for _, c := range []attentionSizes{{1, 1, 1, 1, 8}, {2, 3, 5, 77, 40}, {1, 2, 300, 300, 64}, {3, 1, 129, 64, 160}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) { compare(t, nil, c.inputs(), c.attention) })
+	}
+}
+
 // TestGroupNorm: what reads a norm itself, and what reads SiLU of it, gets what ONNX Runtime computes, also where values are large.
 func TestGroupNorm(t *testing.T) {
 	weights := map[string]op.Array{"norm.weight": filled(24), "norm.bias": filled(24)}
@@ -162,6 +169,19 @@ func linear(weights map[string]op.Array) func(op.Scope) op.Tensor {
 	return func(s op.Scope) op.Tensor {
 		return s.Input("x", op.Float32, -1, -1, w[1]).Linear(s.At("linear").Weight("weight", w...), s.At("linear").Weight("bias", w[0]))
 	}
+}
+
+type attentionSizes struct{ batch, heads, queries, keys, size int }
+
+func (a attentionSizes) inputs() map[string]op.Array {
+	return map[string]op.Array{
+		"query": filled(a.batch, a.queries, a.heads*a.size), "key": filled(a.batch, a.keys, a.heads*a.size), "value": filled(a.batch, a.keys, a.heads*a.size),
+	}
+}
+
+func (a attentionSizes) attention(s op.Scope) op.Tensor {
+	input := func(name string) op.Tensor { return s.Input(name, op.Float32, -1, -1, a.heads*a.size) }
+	return input("query").Attention(input("key"), input("value"), op.Tensor{}, a.heads, a.size)
 }
 
 func session(t testing.TB, g *onnx.Graph) *ort.Session {

@@ -15,7 +15,8 @@
 // eˣ for x within ±87, the nearest of which stands for others, as Cephes' expf computes it: 2ⁿ times a polynomial of what is left, to 2 units in
 // the last place.
 inline float exponential(float x) {
-  x = std::min(std::max(x, -87.0f), 87.0f);
+  x = x > -87 ? x : -87;  // not std::max, of which the compiler makes two instructions
+  x = x < 87 ? x : 87;
   const float magic = 12582912.0f;  // 1.5·2²³, to which adding rounds
   const float n = (x * 1.44269504f + magic) - magic, r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   float e = 1.9875691500e-4f;

@@ -147,8 +147,9 @@ struct Image;
 OrtStatus* convolve(OrtKernelContext* context, const linear::Image& image, int64_t batch, int64_t channels, int64_t out, const float* x,
                     const float* weight, const float* bias, float* y);
 
-// The operators, of activation.cpp, conv.cpp, linear.cpp and norm.cpp.
+// The operators, of activation.cpp, attention.cpp, conv.cpp, linear.cpp and norm.cpp.
 OrtCustomOp geglu();
+OrtCustomOp attention_op();
 OrtCustomOp conv();
 OrtCustomOp linear_layer();
 OrtCustomOp group_norm();

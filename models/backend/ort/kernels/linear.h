@@ -78,26 +78,30 @@ INLINE void pack_image(const float* x, const Image& image, int64_t first, int64_
   }
 }
 
+// product [8, lanes] becomes columns of count rows, width apart, plus a bias if there is one.
+template <class S>
+INLINE void store_rows(const float* product, int64_t count, int64_t width, float* y, const float* bias = nullptr) {
+  float8 shift{};
+  if (bias) std::memcpy(&shift, bias, sizeof(shift));
+  for (int64_t t = 0; t < count; t += kPanel) {
+    float8 m[kPanel];
+#pragma GCC unroll 8
+    for (int64_t i = 0; i < kPanel; i++) std::memcpy(&m[i], product + i * S::lanes + t, sizeof(float8));
+    transpose(m);
+    for (int64_t r = 0; r < kPanel && t + r < count; r++) {
+      m[r] += shift;
+      std::memcpy(y + (t + r) * width, &m[r], sizeof(float8));
+    }
+  }
+}
+
 // outputs from the one at first on, of count rows of y [., out]: weight [out, in], points [in, lanes].
 template <class S>
 INLINE void compute_rows(const float* weight, const float* bias, int64_t in, int64_t out, const float* points, int64_t first, int64_t outputs,
                     int64_t count, float* y) {
   alignas(64) float product[kOutputs * S::lanes];
   multiply<S>(in, outputs, weight + first * in, kPanel * in, in, 1, points, count, true, product);
-  for (int64_t o = 0; o < outputs; o += kPanel) {
-    float8 shift;
-    std::memcpy(&shift, bias + first + o, sizeof(shift));
-    for (int64_t t = 0; t < count; t += kPanel) {
-      float8 m[kPanel];
-#pragma GCC unroll 8
-      for (int64_t i = 0; i < kPanel; i++) std::memcpy(&m[i], product + (o + i) * S::lanes + t, sizeof(float8));
-      transpose(m);
-      for (int64_t r = 0; r < kPanel && t + r < count; r++) {
-        m[r] += shift;
-        std::memcpy(y + (t + r) * out + first + o, &m[r], sizeof(float8));
-      }
-    }
-  }
+  for (int64_t o = 0; o < outputs; o += kPanel) store_rows<S>(product + o * S::lanes, count, out, y + first + o, bias + first + o);
 }
 
 // The same of count places of y [out, places].

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <vector>
 
+#include "../attention.h"
 #include "../linear.h"
 #include "../winograd.h"
 
@@ -121,18 +122,51 @@ static double layer(const linear::Kernels& kernels) {
   return d.relative();
 }
 
-static bool fine(const char* name, const winograd::Kernels& tiles2, const winograd::Kernels& tiles4, const linear::Kernels& places) {
-  const double w2 = convolution(tiles2, 2), w4 = convolution(tiles4, 4), c = patches(places), l = layer(places);
-  std::printf("%s: Winograd's convolution %.2g with tiles of 2, %.2g of 4, others %.2g, linear layer %.2g\n", name, w2, w4, c, l);
-  return w2 <= 1e-6 && w4 <= 2e-6 && c <= 1e-6 && l <= 1e-6;
+// Attention of two heads.
+static double attended(const attention::Kernels& kernels) {
+  Difference d;
+  struct { int64_t queries, keys, size; } sizes[] = {{1, 1, 8}, {7, 3, 16}, {50, 77, 40}, {130, 200, 24}, {24, 64, 160}};
+  for (const auto& s : sizes) {
+    const int64_t width = 2 * s.size;
+    auto query = filled(s.queries * width), key = filled(s.keys * width), value = filled(s.keys * width);
+    for (float& q : query) q *= 40;
+    std::vector<float> y(s.queries * width, NAN), space(kernels.floats(s.size, 2), NAN);
+    for (int64_t column = 0; column < width; column += s.size)
+      for (int64_t first = 0; first < s.queries; first += 2 * kernels.lanes)
+        kernels.attend({&query[column], &key[column], &value[column], &y[column], s.queries, s.keys, s.size, width}, first,
+                       std::min(first + 2 * kernels.lanes, s.queries), kernels.lanes, space.data());
+    for (int64_t q = 0; q < s.queries; q++)
+      for (int64_t column = 0; column < width; column += s.size) {
+        std::vector<double> weights(s.keys);
+        double largest = -INFINITY, sum = 0;
+        for (int64_t k = 0; k < s.keys; k++) {
+          for (int64_t i = column; i < column + s.size; i++) weights[k] += double(query[q * width + i]) * key[k * width + i] / std::sqrt(s.size);
+          largest = std::max(largest, weights[k]);
+        }
+        for (double& w : weights) sum += w = std::exp(w - largest);
+        for (int64_t i = column; i < column + s.size; i++) {
+          double want = 0;
+          for (int64_t k = 0; k < s.keys; k++) want += weights[k] / sum * value[k * width + i];
+          d.add(y[q * width + i], want, std::fabs(want));
+        }
+      }
+  }
+  return d.relative();
+}
+
+static bool fine(const char* name, const winograd::Kernels& tiles2, const winograd::Kernels& tiles4, const linear::Kernels& places,
+                 const attention::Kernels& heads) {
+  const double w2 = convolution(tiles2, 2), w4 = convolution(tiles4, 4), c = patches(places), l = layer(places), a = attended(heads);
+  std::printf("%s: Winograd's convolution %.2g with tiles of 2, %.2g of 4, others %.2g, linear layer %.2g, attention %.2g\n", name, w2, w4, c, l, a);
+  return w2 <= 1e-6 && w4 <= 2e-6 && c <= 1e-6 && l <= 1e-6 && a <= 5e-6;
 }
 
 int main() {
   using namespace winograd;
-  bool all = fine("plain", tiles_of_2::plain, tiles_of_4::plain, linear::plain);
+  bool all = fine("plain", tiles_of_2::plain, tiles_of_4::plain, linear::plain, attention::plain);
 #ifdef __x86_64__
-  if (has_avx2()) all = fine("avx2", tiles_of_2::avx2, tiles_of_4::avx2, linear::avx2) && all;
-  if (has_avx512()) all = fine("avx512", tiles_of_2::avx512, tiles_of_4::avx512, linear::avx512) && all;
+  if (has_avx2()) all = fine("avx2", tiles_of_2::avx2, tiles_of_4::avx2, linear::avx2, attention::avx2) && all;
+  if (has_avx512()) all = fine("avx512", tiles_of_2::avx512, tiles_of_4::avx512, linear::avx512, attention::avx512) && all;
 #endif
   return !all;
 }
