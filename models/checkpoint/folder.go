@@ -140,7 +140,7 @@ func readIndex(dir string) (modelIndex, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(dir); err != nil {
-			return index, fmt.Errorf("model %w", err)
+			return index, fmt.Errorf("model %s: %w", dir, fs.ErrNotExist)
 		}
 		return index, &MissingError{Path: dir, Parts: []string{indexFile}}
 	}
