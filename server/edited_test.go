@@ -33,22 +33,29 @@ func editedConcept(base string, cfg unet.Config) *concept.Concept {
 	return c
 }
 
+// offer uploads a concept of whose file inspect tells the detail and which other formats do not hold, and returns the file's path.
+func offer(t *testing.T, url string, c *concept.Concept, detail string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), c.Word+".safetensors")
+	if err := c.Write(path); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := inspectConcept(path); err != nil || !slices.Contains(r.Details, detail) {
+		t.Error(r, err)
+	}
+	status, made := uploadFile(t, url, filepath.Base(path), mustRead(t, path))
+	if status != http.StatusCreated || len(made["formats"].([]any)) != 0 {
+		t.Fatal(status, made)
+	}
+	return path
+}
+
 // A concept with gated changes has the server open its model again, and draws what the command draws, at the gate that is asked for.
 func TestEditedConcept(t *testing.T) {
 	pack := tinyPack(t)
 	url, m := serveFiles(t, pack)
 	c := editedConcept(m.current.base.Fingerprint, m.current.base.UNet)
-	path := filepath.Join(t.TempDir(), "gated.safetensors")
-	if err := c.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := inspectConcept(path); err != nil || !slices.Contains(r.Details, "gated changes of 8 layers") {
-		t.Error(r, err)
-	}
-	status, made := uploadFile(t, url, "gated.safetensors", mustRead(t, path))
-	if status != http.StatusCreated || len(made["formats"].([]any)) != 0 {
-		t.Fatal(status, made)
-	}
+	path := offer(t, url, c, "gated changes of 8 layers")
 	want := commanded(t, pack, "a <gated> hat", path)
 	if d := apartBy(t, want, draws(t, url, "a <gated> hat")); d > 1 || !m.reach.Edits {
 		t.Errorf("server and command differ by %d grey levels; the model was opened with %+v", d, m.reach)

@@ -7,7 +7,6 @@ import (
 	"image/png"
 	"mime/multipart"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,39 +17,13 @@ import (
 
 	"likeness/models/pipeline"
 	"likeness/models/safetensors"
-	"likeness/server/api"
 	"likeness/server/config"
-	"likeness/server/store/bolt"
-	"likeness/web"
 )
 
-// serveFiles is serve with the exchange of files, and returns the model too.
+// serveFiles is serve that returns the model too.
 func serveFiles(t *testing.T, folder string) (string, *served) {
 	t.Helper()
 	return serveModel(t, config.Model{Model: folder, Threads: 1})
-}
-
-func serveModel(t *testing.T, cfg config.Model) (string, *served) {
-	t.Helper()
-	m, err := openServed(cfg, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { m.Close() })
-	concepts, err := bolt.Open(filepath.Join(t.TempDir(), "concepts.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { concepts.Close() })
-	info, err := m.current.describe(cfg.Model)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(api.New(api.Config{
-		Store: concepts, Photos: m, Encoder: m, Generator: m, Exchange: m, Model: info, Page: web.Handler(), Log: config.Serve{Log: "error"}.Logger(),
-	}))
-	t.Cleanup(server.Close)
-	return server.URL, m
 }
 
 // uploadFile posts a file and returns the status and the answer.

@@ -3,8 +3,6 @@ package main
 import (
 	"math"
 	"net/http"
-	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -29,17 +27,7 @@ func TestLayeredConcept(t *testing.T) {
 	}
 	face := draws(t, url, "<me> hi")
 	c := layeredConcept(m.current.base.Fingerprint, m.current.base.UNet.TextLayers())
-	path := filepath.Join(t.TempDir(), "deep.safetensors")
-	if err := c.Write(path); err != nil {
-		t.Fatal(err)
-	}
-	if r, err := inspectConcept(path); err != nil || !slices.Contains(r.Details, "1 word vectors of width 16 for each of 4 cross-attentions") {
-		t.Error(r, err)
-	}
-	status, made := uploadFile(t, url, "deep.safetensors", mustRead(t, path))
-	if status != http.StatusCreated || len(made["formats"].([]any)) != 0 {
-		t.Fatal(status, made)
-	}
+	path := offer(t, url, c, "1 word vectors of width 16 for each of 4 cross-attentions")
 	got := draws(t, url, "<deep> hat")
 	if d := apartBy(t, commanded(t, pack, "<deep> hat", path), got); d > 1 {
 		t.Errorf("server and command differ by %d grey levels", d)

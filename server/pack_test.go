@@ -39,16 +39,17 @@ func tinyPack(t *testing.T) string {
 	return encodertest.Folder(t, filepath.Join("..", "models", "pipeline", "testdata", "tiny-sd"), cfg)
 }
 
-// serve serves a model folder as the command does, with a store of its own, and returns the address.
+// serve serves a model folder and returns the address.
 func serve(t *testing.T, folder string) string {
 	t.Helper()
-	return serveWith(t, folder, func(*api.Config, *model) {})
+	url, _ := serveModel(t, config.Model{Model: folder, Threads: 2})
+	return url
 }
 
-// serveWith is serve with changes.
-func serveWith(t *testing.T, folder string, change func(*api.Config, *model)) string {
+// serveModel serves a model as the command does, but for changes, with a store of its own.
+func serveModel(t *testing.T, cfg config.Model, changes ...func(*api.Config, *model)) (string, *served) {
 	t.Helper()
-	m, err := openModel(config.Model{Model: folder, Threads: 2}, 64)
+	m, err := openServed(cfg, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,14 +59,16 @@ func serveWith(t *testing.T, folder string, change func(*api.Config, *model)) st
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { concepts.Close() })
-	info, err := m.describe(folder)
+	info, err := m.current.describe(cfg.Model)
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := config.Serve{Log: "error"}.Logger()
-	cfg := api.Config{Store: concepts, Photos: m, Encoder: m, Generator: m, Model: info, Page: web.Handler(), Samples: web.Samples(), Log: log}
-	change(&cfg, m)
-	server := httptest.NewServer(api.New(cfg))
+	made := api.Config{Store: concepts, Photos: m, Encoder: m, Generator: m, Exchange: m, Model: info, Page: web.Handler(), Samples: web.Samples(),
+		Log: config.Serve{Log: "error"}.Logger()}
+	for _, change := range changes {
+		change(&made, m.current)
+	}
+	server := httptest.NewServer(api.New(made))
 	t.Cleanup(server.Close)
-	return server.URL
+	return server.URL, m
 }

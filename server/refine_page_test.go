@@ -11,6 +11,7 @@ import (
 
 	"likeness/encoder/concept"
 	"likeness/server/api"
+	"likeness/server/config"
 	"likeness/server/jobs"
 	"likeness/server/jobs/jobstest"
 	"likeness/training/protocol"
@@ -19,7 +20,7 @@ import (
 // serveRefining serves a tiny model with a worker that does what the acts say.
 func serveRefining(t *testing.T, acts ...string) string {
 	t.Helper()
-	return serveWith(t, tinyPack(t), func(c *api.Config, m *model) {
+	url, _ := serveModel(t, config.Model{Model: tinyPack(t), Threads: 2}, func(c *api.Config, m *model) {
 		words := concept.Embeddings{Layers: 1, Vectors: 1, Width: m.base.WordWidth(), Data: make([]float32, m.base.WordWidth())}
 		for i := range words.Data {
 			words.Data[i] = 3
@@ -32,6 +33,7 @@ func serveRefining(t *testing.T, acts ...string) string {
 		}})
 		t.Cleanup(func() { c.Jobs.Close() })
 	})
+	return url
 }
 
 // A concept is refined with its curve live, looked at before and after, and brought back.

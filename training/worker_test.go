@@ -14,8 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"likeness/encoder/concept"
 	"likeness/models/checkpoint"
 	"likeness/server/jobs"
+	"likeness/server/store"
 	"likeness/server/store/bolt"
 	"likeness/server/store/storetest"
 	"likeness/training/protocol"
@@ -50,6 +52,28 @@ func TestMethodsOfTheProtocol(t *testing.T) {
 	}
 }
 
+// working is a queue whose worker is this binary, on a model, and its store with a concept.
+func working(t *testing.T, model string) (*jobs.Queue, store.Store, *concept.Concept) {
+	t.Helper()
+	db, err := bolt.Open(filepath.Join(t.TempDir(), "concepts.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	me := storetest.Concept("me", "p")
+	if err := db.Put(t.Context(), me); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	queue := jobs.New(jobs.Config{Store: db, Worker: binary, Args: []string{"worker", "--model", model, "--threads", "1"},
+		Env: append(os.Environ(), asCommand+"=1"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	t.Cleanup(func() { queue.Close() })
+	return queue, db, me
+}
+
 // A server's jobs with the worker itself, on the bundled model: concepts are learned, and what cannot be is told without losing the worker.
 func TestWorker(t *testing.T) {
 	const model = "../models/demo"
@@ -66,22 +90,7 @@ func TestWorker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	db, err := bolt.Open(filepath.Join(t.TempDir(), "concepts.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	me := storetest.Concept("me", "p")
-	if err := db.Put(t.Context(), me); err != nil {
-		t.Fatal(err)
-	}
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	queue := jobs.New(jobs.Config{Store: db, Worker: binary, Args: []string{"worker", "--model", model, "--threads", "1"},
-		Env: append(os.Environ(), asCommand+"=1"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	defer queue.Close()
+	queue, db, me := working(t, model)
 
 	quick := protocol.Settings{Method: "quick", Word: "me", Class: "face", Steps: 2, Batch: 2, Seed: 1, PreviewEvery: 2}
 	job, events := finish(t, queue, me.ID, quick, ada)
@@ -170,22 +179,7 @@ func finish(t *testing.T, queue *jobs.Queue, id string, settings protocol.Settin
 
 // A model that cannot be tuned fails the job and not the worker.
 func TestWorkerWithoutModel(t *testing.T) {
-	db, err := bolt.Open(filepath.Join(t.TempDir(), "concepts.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	me := storetest.Concept("me", "p")
-	if err := db.Put(t.Context(), me); err != nil {
-		t.Fatal(err)
-	}
-	binary, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	queue := jobs.New(jobs.Config{Store: db, Worker: binary, Args: []string{"worker", "--model", t.TempDir(), "--threads", "1"},
-		Env: append(os.Environ(), asCommand+"=1"), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
-	defer queue.Close()
+	queue, _, me := working(t, t.TempDir())
 	job, _ := finish(t, queue, me.ID, protocol.Settings{Method: "quick", Word: "me", Class: "face"}, []byte("a photo"))
 	if job.Status != jobs.Failed || job.Failure.Code != protocol.FailedModel || job.Attempt != 1 {
 		t.Errorf("%+v, %+v", job, job.Failure)

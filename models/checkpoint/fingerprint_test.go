@@ -12,50 +12,37 @@ import (
 )
 
 func TestFingerprint(t *testing.T) {
-	print := func(dir string) string {
-		t.Helper()
-		f, err := Open(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		s, err := f.Fingerprint()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
 	one, two := model(t), model(t)
-	first := print(one)
-	if len(first) != 64 || first != print(two) {
+	first := fingerprintOf(t, one)
+	if len(first) != 64 || first != fingerprintOf(t, two) {
 		t.Fatal("equal folders have different fingerprints")
 	}
 	write(t, filepath.Join(two, Scheduler, "scheduler_config.json"), `{"steps_offset": 0}`)
 	write(t, filepath.Join(two, UNet, configFile), `{"_diffusers_version": "0.1", "width": 0}`)
-	if first != print(two) {
+	if first != fingerprintOf(t, two) {
 		t.Fatal("the scheduler or a version changed it")
 	}
 	two = model(t)
 	write(t, filepath.Join(two, Tokenizer, "merges.txt"), "a b")
-	if first == print(two) {
+	if first == fingerprintOf(t, two) {
 		t.Fatal("the tokenizer did not change it")
 	}
 	two = sdxl(t)
-	second := print(two)
+	second := fingerprintOf(t, two)
 	if second == first {
 		t.Fatal("a second text encoder did not change it")
 	}
 	write(t, filepath.Join(two, Tokenizer2, "merges.txt"), "a b")
-	if second == print(two) {
+	if second == fingerprintOf(t, two) {
 		t.Fatal("the second tokenizer did not change it")
 	}
 	two = model(t)
 	weights(t, filepath.Join(two, UNet, "diffusion_pytorch_model.safetensors"), map[string]safetensors.Tensor{"w": f32(0, 1.01)})
-	if first == print(two) {
+	if first == fingerprintOf(t, two) {
 		t.Fatal("a weight did not change it")
 	}
 	weights(t, filepath.Join(two, UNet, "diffusion_pytorch_model.safetensors"), map[string]safetensors.Tensor{"v": f32(0, 1)})
-	if first == print(two) {
+	if first == fingerprintOf(t, two) {
 		t.Fatal("a name did not change it")
 	}
 }

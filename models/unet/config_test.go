@@ -38,6 +38,19 @@ const (
 		"only_cross_attention": false, "sample_size": 96, "upcast_attention": true, "use_linear_projection": true}`
 )
 
+// sizes counts a model's weights and the numbers in them.
+func sizes(t *testing.T, model op.Model) (tensors, parameters int) {
+	t.Helper()
+	weights, err := trace.Weights(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range weights {
+		parameters += op.Size(w.Dims)
+	}
+	return len(weights), parameters
+}
+
 // TestPublishedSizes holds the manifests against the numbers of tensors and parameters that diffusers counts.
 func TestPublishedSizes(t *testing.T) {
 	for text, want := range map[string]struct{ tensors, parameters int }{sd15: {686, 859_520_964}, sd21: {686, 865_910_724},
@@ -46,16 +59,8 @@ func TestPublishedSizes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		weights, err := trace.Weights(unet.New(cfg, nil))
-		if err != nil {
-			t.Fatal(err)
-		}
-		parameters := 0
-		for _, w := range weights {
-			parameters += op.Size(w.Dims)
-		}
-		if len(weights) != want.tensors || parameters != want.parameters {
-			t.Errorf("%d tensors of %d parameters, want %d of %d", len(weights), parameters, want.tensors, want.parameters)
+		if tensors, parameters := sizes(t, unet.New(cfg, nil)); tensors != want.tensors || parameters != want.parameters {
+			t.Errorf("%d tensors of %d parameters, want %d of %d", tensors, parameters, want.tensors, want.parameters)
 		}
 	}
 }

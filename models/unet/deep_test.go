@@ -8,7 +8,6 @@ import (
 
 	"likeness/models/backend/ref"
 	"likeness/models/backend/trace"
-	"likeness/models/op"
 	"likeness/models/op/optest"
 	"likeness/models/unet"
 )
@@ -46,15 +45,7 @@ func TestShallowSize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	weights, err := trace.Weights(unet.Shallow(cfg, layout))
-	if err != nil {
-		t.Fatal(err)
-	}
-	parameters := 0
-	for _, w := range weights {
-		parameters += op.Size(w.Dims)
-	}
-	if parameters == 0 || parameters > 8_595_209 {
+	if _, parameters := sizes(t, unet.Shallow(cfg, layout)); parameters == 0 || parameters > 8_595_209 {
 		t.Errorf("%d parameters, want at most 8595209", parameters)
 	}
 }
