@@ -97,7 +97,7 @@ func TestWorker(t *testing.T) {
 	if job.Status != jobs.Succeeded || job.Attempt != 1 || job.Step.Step != 2 || job.Result.First <= 0 {
 		t.Fatalf("%+v, %+v", job, job.Failure)
 	}
-	if c, err := db.Get(t.Context(), me.ID); err != nil || c.Version != 1 || c.Method != "quick" || c.BaseModel != fingerprint || len(c.LoRA) == 0 || c.Photos != 1 {
+	if c, err := db.Get(t.Context(), me.ID); err != nil || c.Version != 1 || c.Method != "quick" || c.BaseModel != fingerprint || len(c.Coefficients) == 0 || c.Photos != 1 {
 		t.Errorf("%+v, %v", c, err)
 	}
 	last := events[len(events)-2].Step

@@ -23,8 +23,8 @@ type Method struct {
 // The methods. How they learn is package tune's.
 var (
 	Quick = Method{Name: "quick", Title: "Quick, from the encoder",
-		Help:  "starts from what the encoder says and moves words and layers for some steps; ends when it no longer gains",
-		Steps: 20, LearningRate: 2e-4, Batch: 2, Rank: 4, NeedsEncoder: true}
+		Help:  "starts from what the encoder says and moves its coefficients for some steps; ends when it no longer gains",
+		Steps: 20, LearningRate: 0.05, Batch: 2, NeedsEncoder: true}
 	LoRA = Method{Name: "lora", Title: "LoRA",
 		Help:  "learns low-rank changes of the UNet's layers, from nothing; the prompt's class noun stands for the subject",
 		Steps: 500, LearningRate: 1e-4, Batch: 1, Rank: 4, TextEncoder: true}

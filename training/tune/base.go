@@ -34,6 +34,7 @@ type Base struct {
 	fingerprint string
 	tokenizer   *tokenizer.Tokenizer
 	encoder     *encoder.Encoder  // nil: the folder has none
+	basis       *torch.Params     // the encoder's weights, of which tuning reads the basis
 	methods     []protocol.Method // as the model has them
 	memory      memory.Meter
 }
@@ -136,11 +137,10 @@ func (b *Base) openEncoder() error {
 	if err != nil {
 		return err
 	}
-	weights, err := base.Freeze(b.engine, component, "")
-	if err != nil {
+	if b.basis, err = base.Freeze(b.engine, component, ""); err != nil {
 		return err
 	}
-	b.encoder, err = encoder.New(component, network{b.engine, encoder.Network(cfg, layout), weights}, layout, b.fingerprint)
+	b.encoder, err = encoder.New(component, network{b.engine, encoder.Network(cfg, layout), b.basis}, layout, b.fingerprint)
 	return err
 }
 

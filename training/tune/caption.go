@@ -18,8 +18,9 @@ var Captions = map[string][]string{
 
 // caption is an encoded caption.
 type caption struct {
-	ids   []int64   // [L]
-	slots []float32 // [L, n]: one where a vector of the word stands
+	ids    []int64   // [L]
+	slots  []float32 // [L, n]: one where a vector of the word stands
+	states []float32 // [L·D] of the text encoder, where nothing that is learned acts on them
 }
 
 // slotsOf are the slots among the vectors of all layers, [L, layers·n]: one where a vector of the layer stands.
@@ -45,7 +46,7 @@ func encode(tok *tokenizer.Tokenizer, template, word, class string, n int) (capt
 	if err != nil {
 		return caption{}, err
 	}
-	c := caption{e.IDs, make([]float32, len(e.IDs)*n)}
+	c := caption{ids: e.IDs, slots: make([]float32, len(e.IDs)*n)}
 	for _, slot := range e.Slots {
 		c.slots[slot.Position*n+slot.Vector] = 1
 	}

@@ -35,6 +35,9 @@ func (t *task) concept(numbers map[string]op.Array) (c *concept.Concept, lost fl
 	if width := t.base.Text.HiddenSize; len(vectors) > 0 {
 		c.WordEmbeddings = concept.Embeddings{Layers: t.layers(), Vectors: t.vectors() / t.layers(), Width: width, Data: vectors}
 	}
+	if e := t.learner.spans; e != nil {
+		c.Coefficients, c.Layout = numbers[coefficientsName].F32, e.Layout().Digest()
+	}
 	if e := t.learner.edit; e != nil {
 		c.Edit = e.concept(numbers)
 	}

@@ -190,6 +190,9 @@ func (g *golden) withClass(t *testing.T, r *run, step int) map[string]op.Array {
 		t.Fatal(err)
 	}
 	c.slots = make([]float32, len(c.ids)*g.Vectors)
+	if c.states, err = r.statesOf(c); err != nil {
+		t.Fatal(err)
+	}
 	r.class = c
 	inputs := b.inputs()
 	r.caption(inputs, picks)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"likeness/encoder"
 	"likeness/encoder/concept"
 	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
@@ -17,30 +18,27 @@ import (
 
 // learner is what a method moves, at its first values, and how it acts on the networks.
 type learner struct {
-	vectors    []float32            // [n, text width], differences to the class noun; nil: the subject is the noun itself
-	text       int                  // cross-attentions that have n/text of the vectors each; 0: all share them
-	layers     concept.LoRA         // changes of layers, of the UNet's and the text encoder's
-	gain       float64              // what the layers' changes are multiplied with: alpha/rank
-	weights    map[string]op.Array  // of the networks, as unet/conv_in.weight; what is learned of them becomes changes of layers
-	spectra    map[string]*spectrum // other weights of the UNet, by their names there, whose singular values shift
-	edit       *edit                // gated changes of cross-attention, or nil
-	rank       int                  // of these changes
-	prior      int                  // pictures of the class to learn beside the photos
-	rate       float64              // learning rate of the layers and of the spectra's shifts
-	weightRate float64              // of the weights
-	wordRate   float64              // and of the vectors
-	decay      float64              // of layers and weights, as AdamW has it
-	pull       float64              // weight of the mean squared distance from the first values
+	vectors      []float32            // [n, text width], differences to the class noun; nil: the subject is the noun itself
+	text         int                  // cross-attentions that have n/text of the vectors each; 0: all share them
+	layers       concept.LoRA         // changes of layers, of the UNet's and the text encoder's
+	spans        *encoder.Encoder     // whose basis the coefficients span the UNet's changes with; nil: there are none
+	coefficients []float32            // of these changes, target by target
+	gain         float64              // what the layers' changes are multiplied with: alpha/rank
+	weights      map[string]op.Array  // of the networks, as unet/conv_in.weight; what is learned of them becomes changes of layers
+	spectra      map[string]*spectrum // other weights of the UNet, by their names there, whose singular values shift
+	edit         *edit                // gated changes of cross-attention, or nil
+	rank         int                  // of these changes
+	prior        int                  // pictures of the class to learn beside the photos
+	rate         float64              // learning rate of the layers, the coefficients and the spectra's shifts
+	weightRate   float64              // of the weights
+	wordRate     float64              // and of the vectors
+	decay        float64              // of layers and weights, as AdamW has it
+	pull         float64              // weight of the mean squared distance from the first values
 
 	everywhere bool // layers are changed for the negative prompt too
 
 	nouns   []float32 // [n, text width] of the class, as vectors; nil: the vectors may become as long as they like
 	longest float64   // a word, noun and vector, is never longer
-}
-
-// beside is a change with the rows of both.
-func beside(d, o concept.Delta) concept.Delta {
-	return concept.Delta{In: o.In, Out: o.Out, Rank: d.Rank + o.Rank, Down: slices.Concat(d.Down, o.Down), Up: slices.Concat(d.Up, o.Up)}
 }
 
 // freshLayers are changes that change nothing yet: down is uniform within 1/√in, as Kaiming's and kohya's, up is zero.
@@ -62,9 +60,11 @@ const (
 	wordsPart  = "words"
 	layersPart = "layers"      // of the UNet
 	textPart   = "text_layers" // of the text encoder
+	basisPart  = "basis"
 	startPart  = "start"
 
-	vectorsName = wordsPart + "/vectors"
+	vectorsName      = wordsPart + "/vectors"
+	coefficientsName = basisPart + "/coefficients"
 )
 
 // layerParts are the parts of layers by component.
@@ -82,6 +82,9 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 			all[name+".down"], all[name+".up"] = op.Floats(d.Down, d.Rank, d.In), op.Floats(d.Up, d.Rank, d.Out)
 		}
 	}
+	if n := len(l.coefficients); n > 0 {
+		all[coefficientsName] = op.Floats(l.coefficients, 1, n)
+	}
 	maps.Copy(all, l.weights)
 	if l.edit != nil {
 		maps.Copy(all, l.edit.numbers())
@@ -93,9 +96,19 @@ func (l *learner) numbers(textWidth int) map[string]op.Array {
 	return all
 }
 
+// moving are those of the numbers that have a learning rate.
+func (l *learner) moving(textWidth int) map[string]op.Array {
+	all, rates := l.numbers(textWidth), l.rates()
+	maps.DeleteFunc(all, func(name string, _ op.Array) bool {
+		part, _, _ := strings.Cut(name, "/")
+		return rates[part] == 0
+	})
+	return all
+}
+
 // rates are the learning rates of the parts of what is learned; one of zero does not move.
 func (l *learner) rates() map[string]float64 {
-	return map[string]float64{wordsPart: l.wordRate, layersPart: l.rate, textPart: l.rate, shiftsPart: l.rate, editsPart: l.rate,
+	return map[string]float64{wordsPart: l.wordRate, layersPart: l.rate, textPart: l.rate, basisPart: l.rate, shiftsPart: l.rate, editsPart: l.rate,
 		locksPart: 0, checkpoint.UNet: l.weightRate, checkpoint.TextEncoder: l.weightRate}
 }
 
@@ -121,6 +134,9 @@ func (l *learner) learned(engine *torch.Engine, numbers map[string]op.Array) (ve
 
 // deltas are the changes of a component's layers in a graph.
 func (l *learner) deltas(s op.Scope, component string) op.Deltas {
+	if l.spans != nil && component == checkpoint.UNet {
+		return l.spanned(s)
+	}
 	layers := l.layers[component]
 	if len(layers) == 0 {
 		return nil
@@ -139,9 +155,20 @@ func (l *learner) deltas(s op.Scope, component string) op.Deltas {
 	}
 }
 
+// spanned are the changes that the coefficients make of the encoder's basis, which is at the root of s.
+func (l *learner) spanned(s op.Scope) op.Deltas {
+	return func(path string, in, out int) (down, up op.Tensor, ok bool) {
+		coefficients := s.Component(basisPart).Weight("coefficients", 1, len(l.coefficients)) // read where the layer is, which may be computed again
+		if down, up, ok = encoder.Deltas(s, l.spans.Config(), l.spans.Layout(), coefficients)(path, in, out); ok {
+			up = up.Reshape(-1, out) // of one concept, without the batch
+		}
+		return down, up, ok
+	}
+}
+
 // distance is the mean squared distance [1] of all that is learned from the first values, which are one weight.
 func (l *learner) distance(s op.Scope, textWidth int) op.Tensor {
-	numbers := l.numbers(textWidth)
+	numbers := l.moving(textWidth)
 	var all []op.Tensor
 	total := 0
 	for _, name := range slices.Sorted(maps.Keys(numbers)) {
@@ -155,7 +182,7 @@ func (l *learner) distance(s op.Scope, textWidth int) op.Tensor {
 
 // first are the first values as distance reads them.
 func (l *learner) first(textWidth int) map[string]op.Array {
-	numbers := l.numbers(textWidth)
+	numbers := l.moving(textWidth)
 	var all []float32
 	for _, name := range slices.Sorted(maps.Keys(numbers)) {
 		all = append(all, numbers[name].F32...)

@@ -163,7 +163,7 @@ func (r *run) weights() []*torch.Params {
 	for _, g := range r.groups {
 		all = append(all, g.params)
 	}
-	for _, p := range []*torch.Params{r.start, r.factors} {
+	for _, p := range []*torch.Params{r.start, r.factors, r.base.basis} {
 		if p != nil {
 			all = append(all, p)
 		}
@@ -351,28 +351,35 @@ func (r *run) move() error {
 	return r.follow()
 }
 
-// heldOut is the number of noisy pictures that the best step is chosen by, few, since they are the same every time; leastGain is the part by
-// which the loss must fall to count, and lightBatch how many pictures fit, where no gradient keeps what layers find, in the memory of one that
-// is learned from.
+// leastGain is the part by which the loss must fall to count; lightBatch is how many pictures fit, where no gradient keeps what layers find, in
+// the memory of one that is learned from.
 const (
-	heldOut    = 8
 	leastGain  = 1e-3
 	lightBatch = 4
 )
 
+// heldOut is the number of noisy pictures that the best step is chosen by: few, since they are the same every time, and fewer still where
+// measuring them would take as long as the steps between.
+func (t *task) heldOut() int {
+	if t.cfg.Steps <= 50 {
+		return 4
+	}
+	return 8
+}
+
 // together is the number of noisy pictures that are measured at a time.
 func (t *task) together() int {
 	if t.cfg.LowMemory {
-		return min(heldOut, t.cfg.Batch)
+		return min(t.heldOut(), t.cfg.Batch)
 	}
-	return min(heldOut, lightBatch*t.cfg.Batch)
+	return min(t.heldOut(), lightBatch*t.cfg.Batch)
 }
 
 // measure is the loss on noise that is never trained on, and keeps the numbers where it is the lowest so far.
 func (r *run) measure() error {
 	random := rand.New(rand.NewPCG(r.cfg.Seed, 0))
 	sum := 0.0
-	together := r.together()
+	heldOut, together := r.heldOut(), r.together()
 	for first := 0; first < heldOut; first += together {
 		rows := min(together, heldOut-first)
 		out, err := r.engine.Run(r.diffusion, r.batch(r.plain, random, rows, first, heldOut), r.weights()...)
@@ -381,7 +388,7 @@ func (r *run) measure() error {
 		}
 		sum += float64(out["diffusion"].F32[0]) * float64(rows)
 	}
-	r.last = sum / heldOut
+	r.last = sum / float64(heldOut)
 	if r.step == 0 {
 		r.first = r.last
 	}

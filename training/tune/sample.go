@@ -25,10 +25,11 @@ func (r *run) sample() (image.Image, error) {
 func (r *run) pictures(steps int, guidance float64) ([]image.Image, error) {
 	s := base.Sampler{Architecture: r.base.Architecture, Engine: r.engine, VAE: r.base.VAE, Steps: steps, GuidanceScale: guidance,
 		TextDeltas: func(s op.Scope) op.Deltas { return r.learner.deltas(s, checkpoint.TextEncoder) }}
-	residual, err := r.residual(r.captions[0])
+	numbers, err := r.numbers()
 	if err != nil {
 		return nil, err
 	}
+	residual := r.residual(r.captions[0], numbers[vectorsName].F32)
 	text, err := s.Text(r.base.tokenizer, slices.Repeat(r.captions[0].ids, r.layers()), residual, r.weights()...)
 	if err != nil {
 		return nil, err
@@ -82,25 +83,17 @@ func (r *run) rows(text op.Array) op.Array {
 	return op.Floats(append(slices.Repeat(text.F32[:one], r.layers()), text.F32[one:]...), 2, r.layers(), text.Dims[1], text.Dims[2])
 }
 
-// residual is what a caption's word adds to the token embeddings, [layers, L, text width], as learned now.
-func (r *run) residual(c caption) ([]float32, error) {
-	n, width := r.vectors(), r.base.Text.HiddenSize
+// residual is what a caption's word of the vectors adds to the token embeddings, [layers, L, text width].
+func (t *task) residual(c caption, vectors []float32) []float32 {
+	n, width := t.vectors(), t.base.Text.HiddenSize
 	size := len(c.ids) * width
-	out := make([]float32, r.layers()*size)
-	if n == 0 {
-		return out, nil
-	}
-	numbers, err := r.numbers()
-	if err != nil {
-		return nil, err
-	}
-	vectors := numbers[vectorsName].F32
-	for layer := range r.layers() {
-		for i, one := range c.slotsOf(layer, r.layers()) {
+	out := make([]float32, t.layers()*size)
+	for layer := range t.layers() {
+		for i, one := range c.slotsOf(layer, t.layers()) {
 			if one != 0 {
 				copy(out[layer*size+i/n*width:][:width], vectors[i%n*width:][:width])
 			}
 		}
 	}
-	return out, nil
+	return out
 }

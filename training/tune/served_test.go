@@ -17,6 +17,7 @@ import (
 	"likeness/encoder/concept"
 	"likeness/models/backend/onnx"
 	"likeness/models/backend/ort"
+	"likeness/models/backend/trace"
 	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pipeline"
@@ -36,6 +37,8 @@ func TestServedPictures(t *testing.T) {
 			}
 			cfg.LR = 0.05
 			switch m.Name {
+			case quick.Name:
+				cfg.LR = 0.5
 			case perfusion.Name:
 				cfg.LR = 1
 			case customDiffusion.Name:
@@ -188,14 +191,19 @@ func serve(t *testing.T, dir string, c *concept.Concept) image.Image {
 		return ort.Open(graph, ort.Options{Threads: 1})
 	}}
 	backend.Reach = encoder.Reach(c)
-	m, err := pipeline.Open(dir, backend)
+	m, own, err := encoder.Open(dir, backend, func(unet op.Model, cfg encoder.Config) (*op.Layout, error) {
+		return trace.Layout(unet, cfg.Rank, cfg.IsTarget)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer m.Close()
+	if own != nil {
+		defer own.Close()
+	}
 	e := pipeline.NewEngine(m, pipeline.EngineConfig{})
 	defer e.Close()
-	s, err := encoder.Subject(c, 1, m, nil)
+	s, err := encoder.Subject(c, 1, m, own)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package tune
 import (
 	"errors"
 	"math/rand/v2"
+	"strings"
 
 	"likeness/models/backend/torch"
 	"likeness/models/checkpoint"
@@ -33,13 +34,12 @@ type task struct {
 	priors   []example     // pictures of the class
 	class    caption       // and theirs
 	factors  *torch.Params // of spectra; nil where there are none
-	states   []op.Array    // [1, L, D] of each caption, where nothing that is learned acts on them
 }
 
 // viewsInAll is how many views there are of all photos together at least, as far as maxViews of each allow.
 const (
 	viewsInAll = 16
-	maxViews   = 8
+	maxViews   = 4
 )
 
 // prepare encodes photos and captions, and finds what else the learner needs; it tells what takes long.
@@ -62,34 +62,45 @@ func (t *task) prepare(tell func(string)) error {
 	return t.imagine()
 }
 
-// encodeCaptions also encodes their states where nothing that is learned acts on them.
 func (t *task) encodeCaptions() error {
 	for _, template := range t.cfg.Captions {
 		c, err := encode(t.base.tokenizer, template, t.cfg.Word, t.cfg.Class, t.vectors()/t.layers())
 		if err != nil {
 			return err
 		}
-		t.captions = append(t.captions, c)
-	}
-	if t.encodes() {
-		return nil
-	}
-	for _, c := range t.captions {
-		out, err := t.base.engine.Run(func(s op.Scope) map[string]op.Tensor {
-			ids := s.Input("input_ids", op.Int64, -1, len(c.ids))
-			return map[string]op.Tensor{"states": base.TextStates(s.Component("text_encoder"), t.base.Text, ids)}
-		}, map[string]op.Array{"input_ids": op.Ints(c.ids, 1, len(c.ids))}, t.base.UNetAndText...)
-		if err != nil {
+		if c.states, err = t.statesOf(c); err != nil {
 			return err
 		}
-		t.states = append(t.states, out["states"])
+		t.captions = append(t.captions, c)
 	}
 	return nil
 }
 
+// statesOf are the text states [L·D] of a caption with the word as it is at first; none where captions are encoded in every step.
+func (t *task) statesOf(c caption) ([]float32, error) {
+	if t.encodes() {
+		return nil, nil
+	}
+	s := base.Sampler{Architecture: t.base.Architecture, Engine: t.base.engine}
+	text, err := s.Text(t.base.tokenizer, c.ids, t.residual(c, t.learner.vectors), t.base.UNetAndText...)
+	if err != nil {
+		return nil, err
+	}
+	return text.F32[len(text.F32)/2:], nil // behind those of the empty prompt
+}
+
 // encodes tells whether captions are encoded in every step, since what is learned acts on their states.
 func (t *task) encodes() bool {
-	return t.vectors() > 0 || len(t.learner.layers[checkpoint.TextEncoder]) > 0
+	l := t.learner
+	if t.vectors() > 0 && l.wordRate > 0 || len(l.layers[checkpoint.TextEncoder]) > 0 {
+		return true
+	}
+	for name := range l.weights {
+		if strings.HasPrefix(name, checkpoint.TextEncoder+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // vectors is the number of the word's vectors that are learned, of all layers.
@@ -219,10 +230,16 @@ const ofClass = -1
 // caption adds the captions' inputs: every caption once for each layer of the word, with slots for the vectors of that layer.
 func (t *task) caption(inputs map[string]op.Array, picks []int) {
 	rows, length := len(picks), t.base.Text.MaxPositionEmbeddings
-	if t.states != nil {
+	of := func(pick int) caption {
+		if pick == ofClass {
+			return t.class
+		}
+		return t.captions[pick]
+	}
+	if !t.encodes() {
 		var states []float32
 		for _, pick := range picks {
-			states = append(states, t.states[pick].F32...)
+			states = append(states, of(pick).states...)
 		}
 		inputs["encoder_hidden_states"] = op.Floats(states, rows, length, t.base.Text.HiddenSize)
 		return
@@ -230,10 +247,7 @@ func (t *task) caption(inputs map[string]op.Array, picks []int) {
 	var ids []int64
 	var slots []float32
 	for _, pick := range picks {
-		c := t.class
-		if pick != ofClass {
-			c = t.captions[pick]
-		}
+		c := of(pick)
 		for layer := range t.layers() {
 			ids, slots = append(ids, c.ids...), append(slots, c.slotsOf(layer, t.layers())...)
 		}

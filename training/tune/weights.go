@@ -176,6 +176,9 @@ func (t *task) imagine() error {
 		return err
 	}
 	c.slots = make([]float32, len(c.ids)*t.vectors())
+	if c.states, err = t.statesOf(c); err != nil {
+		return err
+	}
 	t.class = c
 	s := base.Sampler{Architecture: t.base.Architecture, Engine: t.base.engine, VAE: t.base.VAE, Steps: 12, GuidanceScale: 3}
 	text, err := s.Text(t.base.tokenizer, slices.Repeat(c.ids, n), nil, t.base.UNetAndText...)
