@@ -65,6 +65,7 @@ type part struct {
 	Weights    int      `json:"weights"`
 	Parameters int64    `json:"parameters"`
 	Bytes      int64    `json:"bytes"`
+	open       int64    // bytes once the CPU has opened it in float32
 }
 
 // footprint is the memory that serving needs, in bytes.
@@ -98,11 +99,11 @@ func (c *inspectCommand) Run(context.Context) error {
 	return err
 }
 
-// halve takes the half of the memory of those weights that half precision is for.
+// halve has those weights in half precision that it is for.
 func (r *report) halve() {
 	for _, p := range r.Parts {
 		if r.Memory != nil && (placement{compute: onnx.Float16}).of(p.Name) == onnx.Float16 {
-			r.Memory.Weights -= 2 * p.Parameters
+			r.Memory.Weights += 2*p.Parameters - p.open
 		}
 	}
 }

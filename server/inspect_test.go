@@ -81,7 +81,7 @@ func TestInspectSingleFile(t *testing.T) {
 				t.Errorf("%s: %+v", name, p)
 			}
 		}
-		if r.Memory == nil || r.Memory.Weights != 4*parameters || r.Memory.Picture < int64(want.size*want.size*3*4) {
+		if r.Memory == nil || r.Memory.Weights != 2*parameters || r.Memory.Picture < int64(want.size*want.size*3*4) {
 			t.Errorf("%s: memory %+v for %d parameters", name, r.Memory, parameters)
 		}
 		var text bytes.Buffer

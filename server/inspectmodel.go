@@ -149,6 +149,7 @@ func (m *inspected) addPart(name string, c *checkpoint.Component) {
 		p.Weights++
 		p.Bytes += info.Length
 		p.Parameters += info.Length / int64(info.DType.Size())
+		p.open += info.Length / int64(info.DType.Size()) * openSize(info.DType)
 		dtypes[string(info.DType)] = true
 	}
 	p.DTypes = slices.Sorted(maps.Keys(dtypes))
@@ -189,7 +190,7 @@ func (m *inspected) conclude() {
 	}
 	m.Memory = &footprint{Picture: bytes}
 	for _, p := range m.Parts {
-		m.Memory.Weights += 4 * p.Parameters
+		m.Memory.Weights += p.open
 	}
 }
 

@@ -66,7 +66,7 @@ func (m *model) open(cfg config.Model, maxQueue int, reach pipeline.Reach, detec
 		return err
 	}
 	if options.Device == ort.CPU { // a GPU's memory is its own
-		backend.Free, backend.Weights, backend.Peak = memory.Meter{Root: "/", Limit: cfg.MemoryLimit}.Free, weightBytes, trace.Peak
+		backend.Free, backend.Weights, backend.Peak = memory.Meter{Root: "/", Limit: cfg.MemoryLimit}.Free, m.placement.weightBytes, trace.Peak
 	}
 	if err := m.openBase(cfg, backend, options); err != nil {
 		return err

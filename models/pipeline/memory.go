@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/unet"
 	"likeness/models/vae"
@@ -64,7 +65,11 @@ func (m *Model) checkWeights(dir string) error {
 		if !m.opens(n) {
 			continue
 		}
-		bytes, err := b.Weights(n.model)
+		var bytes int64
+		err := n.read(func(weights *checkpoint.Component) (err error) {
+			bytes, err = b.Weights(n.name, n.model, weights)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("%s: %w", filepath.Join(dir, n.name), err)
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"likeness/models/backend/trace"
+	"likeness/models/checkpoint"
 	"likeness/models/op"
 	"likeness/models/pipeline"
 )
@@ -15,7 +16,7 @@ import (
 // measured is a backend on a machine with free bytes of memory.
 func measured(b pipeline.Backend, free *atomic.Int64) pipeline.Backend {
 	b.Free, b.Peak = free.Load, trace.Peak
-	b.Weights = func(model op.Model) (int64, error) {
+	b.Weights = func(_ string, model op.Model, _ *checkpoint.Component) (int64, error) {
 		weights, err := trace.Weights(model)
 		var bytes int64
 		for _, w := range weights {

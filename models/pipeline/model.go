@@ -32,10 +32,10 @@ type Backend struct {
 	LowMemory bool
 	// Check says what keeps Network from making the model run, without opening it; low memory asks it when the model is opened. Nil: nothing.
 	Check func(name string, model op.Model, weights *checkpoint.Component) error
-	// Free is the bytes of memory that are left, Weights those that a model's weights take, Peak what a run takes beside them. A model or a
+	// Free is the bytes of memory that are left, Weights those that a component's weights take, Peak what a run takes beside them. A model or a
 	// picture that cannot fit is refused before anything is opened or begun. Nil: everything is tried.
 	Free    func() int64
-	Weights func(model op.Model) (int64, error)
+	Weights func(name string, model op.Model, weights *checkpoint.Component) (int64, error)
 	Peak    Peak
 	// Layout says which layers of the UNet offsets act on. Nil: those of Reach alone, at rank 1.
 	Layout func(unet op.Model) (*op.Layout, error)

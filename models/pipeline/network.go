@@ -104,12 +104,17 @@ func (n *network) prepare() error {
 	if n.backend.Check == nil {
 		return nil
 	}
+	return n.read(func(weights *checkpoint.Component) error { return n.backend.Check(n.name, n.model, weights) })
+}
+
+// read has f look at what the network's weights are read from.
+func (n *network) read(f func(*checkpoint.Component) error) error {
 	weights, err := checkpoint.OpenComponent(n.folder)
 	if err != nil {
 		return err
 	}
 	defer weights.Close()
-	return n.backend.Check(n.name, n.model, weights.With(n.beside))
+	return f(weights.With(n.beside))
 }
 
 func (n *network) open() (Runner, error) {
@@ -118,17 +123,14 @@ func (n *network) open() (Runner, error) {
 	if n.runner != nil {
 		return n.runner, nil
 	}
-	weights, err := checkpoint.OpenComponent(n.folder)
-	if err != nil {
-		return nil, err
-	}
-	defer weights.Close()
-	runner, err := n.backend.Network(n.name, n.model, weights.With(n.beside))
-	if err != nil {
-		return nil, err
-	}
-	n.runner = runner
-	return runner, nil
+	err := n.read(func(weights *checkpoint.Component) error {
+		runner, err := n.backend.Network(n.name, n.model, weights)
+		if err == nil {
+			n.runner = runner
+		}
+		return err
+	})
+	return n.runner, err
 }
 
 // Run implements Runner.

@@ -20,6 +20,7 @@ type value struct {
 
 	late func()        // nil, or emits the value's node, which waits until something reads it
 	silu func() *value // nil, or makes SiLU of the value in the node that would have made the value
+	raw  *value        // nil, or the weight in its file's half precision, of which the value is float32
 }
 
 type builder struct {
@@ -158,7 +159,7 @@ var storedType = map[safetensors.DType]int{
 }
 
 // Weight implements [op.Builder]. The weight keeps its stored type; ONNX Runtime folds the Cast to the one that is computed in when it
-// opens the graph.
+// opens the graph, but of a weight that is read as it lies by all that read it, there is none.
 func (b *builder) Weight(name string, dims ...int) (op.Value, error) {
 	if v, ok := b.values[name]; ok {
 		if !slices.Equal(v.dims, dims) {
@@ -187,10 +188,29 @@ func (b *builder) Weight(name string, dims ...int) (op.Value, error) {
 		b.graph.bytes(5, m)
 	}
 	if v.half = stored == b.compute && stored != protoFloat; stored != b.compute {
-		v = b.cast(v, b.compute)
+		v = b.castWeight(v, stored)
 		b.values[name] = v
 	}
 	return v, nil
+}
+
+// castWeight is the weight in the type that is computed in, once something reads it so.
+func (b *builder) castWeight(v *value, stored int) *value {
+	out := b.value("Cast", op.Float32, v.dims)
+	out.half = b.compute != protoFloat
+	out.late = func() { b.emit("Cast", out.name, attrs{"to": b.compute}, []*value{v}) }
+	if b.compute == protoFloat && stored != protoDouble {
+		out.raw = v
+	}
+	return out
+}
+
+// asStored is a weight as it lies in its file where it is of half precision, which package ort's operators read.
+func asStored(weight *value) *value {
+	if weight.raw != nil {
+		return weight.raw
+	}
+	return weight
 }
 
 // place adds the initializer of a weight that lies in a file.

@@ -168,7 +168,11 @@ func (b *builder) Gather(x, indices op.Value) (op.Value, error) {
 		return nil, errors.New("a scalar has no rows")
 	}
 	dims := slices.Concat(at[0].dims, v.dims[1:])
-	return b.node("Gather", v.dt, dims, attrs{"axis": 0}, v, at[0]), nil
+	rows := b.node("Gather", v.dt, dims, attrs{"axis": 0}, asStored(v), at[0])
+	if v.raw != nil {
+		return b.cast(rows, protoFloat), nil
+	}
+	return rows, nil
 }
 
 // Expand implements [op.Builder].

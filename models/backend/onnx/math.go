@@ -70,6 +70,7 @@ func (b *builder) Linear(x, weight, bias op.Value) (op.Value, error) {
 		if bias == nil {
 			v = append(v, b.filled(0, w[0]))
 		}
+		v[1] = asStored(v[1])
 		return b.node("Linear", op.Float32, dims, attrs{"domain": likeness}, v...), nil
 	}
 	if rank > 2 {
@@ -118,6 +119,7 @@ func (b *builder) conv2D(x, weight *value, bias op.Value, stride int, pads [4]in
 		if bias == nil {
 			inputs = append(inputs, b.filled(0, weight.dims[0]))
 		}
+		inputs[1] = asStored(weight)
 		return b.node("Conv", op.Float32, dims, attrs{"domain": likeness, "stride": stride, "pads": pads[:]}, inputs...), nil
 	}
 	a := attrs{"kernel_shape": weight.dims[2:], "strides": []int{stride, stride}, "pads": pads[:]}

@@ -11,6 +11,7 @@ import (
 	"likeness/models/backend/ort"
 	"likeness/models/op"
 	"likeness/models/op/optest"
+	"likeness/models/safetensors"
 )
 
 // TestKernels holds the kernels for every width of vectors against the definition, in C++.
@@ -61,6 +62,53 @@ func TestLinear(t *testing.T) {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			weights := map[string]op.Array{"linear.weight": filled(c.out, c.in), "linear.bias": filled(c.out)}
 			compare(t, weights, map[string]op.Array{"x": filled(2, c.rows, c.in)}, linear(weights))
+		})
+	}
+}
+
+// TestHalfWeights: weights of half precision are read as they lie in their file, and give what their values give in float32, to the bit.
+func TestHalfWeights(t *testing.T) {
+	values := map[string]op.Array{
+		"linear": filled(40, 24), "point": filled(40, 24, 1, 1), "kernel": filled(40, 24, 3, 3), "wide": filled(520, 24, 3, 3), "embedding": filled(50, 24),
+	}
+	model := func(s op.Scope) map[string]op.Tensor {
+		w := func(name string) op.Tensor { return s.Weight(name, values[name].Dims...) }
+		x, rows := s.Input("x", op.Float32, -1, 24, -1, -1), s.Input("rows", op.Float32, -1, 24)
+		many := rows.Concat(0, slices.Repeat([]op.Tensor{rows}, 40)...)
+		return map[string]op.Tensor{
+			"few rows": rows.Linear(w("linear"), op.Tensor{}), "many rows": many.Linear(w("linear"), op.Tensor{}),
+			"1×1": x.Conv2D(w("point"), op.Tensor{}, 1, 0), "3×3": x.Conv2D(w("kernel"), op.Tensor{}, 1, 1), "stride": x.Conv2D(w("kernel"), op.Tensor{}, 2, 1),
+			"weights in parts": x.Conv2D(w("wide"), op.Tensor{}, 1, 1), "word": w("embedding").Gather(s.Input("tokens", op.Int64, -1)),
+			"read otherwise": rows.MatMul(w("linear").Transpose(1, 0)),
+		}
+	}
+	inputs := map[string]op.Array{"x": filled(1, 24, 60, 60), "rows": filled(33, 24), "tokens": op.Ints([]int64{3, 49, 3}, 3)}
+	for name, half := range map[string]struct {
+		of func([]float32, ...int) safetensors.Tensor
+		to func(float32) float32
+	}{
+		"float16":  {safetensors.F16, func(v float32) float32 { return safetensors.FromFloat16(safetensors.ToFloat16(v)) }},
+		"bfloat16": {safetensors.BF16, func(v float32) float32 { return safetensors.FromBFloat16(safetensors.ToBFloat16(v)) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stored, widened := map[string]safetensors.Tensor{}, map[string]op.Array{}
+			for name, a := range values {
+				v := slices.Clone(a.F32)
+				for i := range v {
+					v[i] = half.to(v[i] / float32(i%3000*i%3000+1)) // small ones too
+				}
+				stored[name], widened[name] = half.of(v, a.Dims...), op.Floats(v, a.Dims...)
+			}
+			path := filepath.Join(t.TempDir(), "half.safetensors")
+			if err := safetensors.Write(path, stored, nil); err != nil {
+				t.Fatal(err)
+			}
+			got, want := run(t, open(t, model, onnx.FromFile(openFile(t, path))), inputs), run(t, open(t, model, onnx.FromArrays(widened)), inputs)
+			for name := range want {
+				if !slices.Equal(got[name].F32, want[name].F32) {
+					t.Errorf("%s differs", name)
+				}
+			}
 		})
 	}
 }

@@ -26,7 +26,7 @@ Tensor convolve(const Tensor &image, const Tensor &weight, const Tensor &bias, b
   Tensor x = image.contiguous(), w = weight.contiguous();
   const int64_t in = x.size(1), out = w.size(turned ? 1 : 0);
   Tensor b = bias.defined() ? bias.contiguous() : at::zeros({out}, at::kFloat), y = at::empty({x.size(0), out, x.size(2), x.size(3)}, at::kFloat);
-  winograd::Convolution c({x.size(0), in, out, x.size(2), x.size(3), tile(image)}, x.const_data_ptr<float>(), w.const_data_ptr<float>(),
+  winograd::Convolution c({x.size(0), in, out, x.size(2), x.size(3), tile(image)}, x.const_data_ptr<float>(), {w.const_data_ptr<float>()},
                           b.const_data_ptr<float>(), y.mutable_data_ptr<float>(), turned);
   const Threads threads;
   TORCH_CHECK(c.run(threads), "out of memory");

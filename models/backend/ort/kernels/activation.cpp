@@ -14,6 +14,7 @@ struct GEGLU : NoAttributes {
   static constexpr const char* name = "GEGLU";
   static constexpr size_t inputs = 1;
   static constexpr bool in_place = false;
+  static constexpr size_t weights = kNone;
 
   static OrtStatus* compute(void*, OrtKernelContext* context) {
     Input x;

@@ -14,6 +14,7 @@ struct Attention {
   static constexpr const char* name = "Attention";
   static constexpr size_t inputs = 3;
   static constexpr bool in_place = false;
+  static constexpr size_t weights = kNone;
   int64_t heads;
 
   static OrtStatus* create(const OrtKernelInfo* info, void** kernel) {

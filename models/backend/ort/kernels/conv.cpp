@@ -10,6 +10,7 @@ struct Conv {
   static constexpr const char* name = "Conv";
   static constexpr size_t inputs = 3;
   static constexpr bool in_place = false;
+  static constexpr size_t weights = 1;
   int64_t stride, pads[4];
 
   static OrtStatus* create(const OrtKernelInfo* info, void** kernel) {
@@ -33,7 +34,7 @@ struct Conv {
   OrtStatus* compute(OrtKernelContext* context) const {
     Input x, weight, bias;
     CHECK(x.read(context, 0));
-    CHECK(weight.read(context, 1));
+    CHECK(weight.read(context, 1, true));
     CHECK(bias.read(context, 2));
     const auto &in = x.dims, &w = weight.dims;
     if (in.size() != 4 || w.size() != 4 || w[1] != in[1] || w[0] % kPanel || bias.dims != std::vector<int64_t>{w[0]})
@@ -48,8 +49,8 @@ struct Conv {
     CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
     const linear::Image image{in[2], in[3], w[2], w[3], stride, pads[0], pads[1], rows, columns};
     const int64_t tile = this->tile(image);
-    if (!tile) return ::convolve(context, image, in[0], in[1], w[0], x.data, weight.data, bias.data, y);
-    winograd::Convolution convolution{{in[0], in[1], w[0], in[2], in[3], tile}, x.data, weight.data, bias.data, y};
+    if (!tile) return ::convolve(context, image, in[0], in[1], w[0], x.data, weight.weights(), bias.data, y);
+    winograd::Convolution convolution{{in[0], in[1], w[0], in[2], in[3], tile}, x.data, weight.weights(), bias.data, y};
     Threads each{context};
     const bool done = convolution.run(each);
     return each.status || done ? each.status : out_of_memory(name);

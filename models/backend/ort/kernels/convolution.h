@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "pool.h"
+#include "weights.h"
 #include "winograd.h"
 
 namespace winograd {
@@ -16,11 +17,11 @@ constexpr int64_t kPanelsFloats = 4 << 20;  // of the transformed weights that a
 
 inline Pool panels_pool, products_pool;
 
-// Convolution is of x [batch, in, height, width] with weight [out, in, 3, 3] or, turned, with the transpose of weight [in, out, 3, 3] with its taps in
-// the opposite order, which gives the gradient by the image.
+// Convolution is of x [batch, in, height, width] with weight [out, in, 3, 3] or, turned, with the transpose of a float32 weight [in, out, 3, 3] with its
+// taps in the opposite order, which gives the gradient by the image.
 class Convolution {
  public:
-  Convolution(const Shape& shape, const float* x, const float* weight, const float* bias, float* y, bool turned = false)
+  Convolution(const Shape& shape, const float* x, const Weights& weight, const float* bias, float* y, bool turned = false)
       : shape(shape), x(x), weight(weight), bias(bias), y(y), turned(turned) {}
 
   // run calls each(n, f), which calls f(0) … f(n-1) on all threads. It gives false where memory is short.
@@ -32,7 +33,9 @@ class Convolution {
  private:
   Shape shape;
   const Kernels& kernels = widest(shape.tile);
-  const float *x, *weight, *bias;
+  const float* x;
+  Weights weight;
+  const float* bias;
   float* y;
   bool turned;
   float *panels = nullptr, *points = nullptr;  // that all tasks share
@@ -45,16 +48,22 @@ class Convolution {
 
   int64_t count(int64_t group) const { return std::min(lanes, shape.tiles() - group * lanes); }
 
-  // Inputs [from, to) of a panel's weights; space is for turned_floats.
+  // Inputs [from, to) of a panel's weights; space is for space_floats.
   void transform_weight(int64_t panel, int64_t from, int64_t to, float* made, float* space) {
-    const int64_t first = panel * kPanel;
-    if (!turned) return kernels.transform_weight(weight + first * shape.in * 9, shape.in, from, to, made);
-    for (int64_t i = from; i < to; i++)
-      for (int64_t o = 0; o < kPanel; o++)
-        for (int64_t tap = 0; tap < 9; tap++) space[(o * (to - from) + i - from) * 9 + tap] = weight[(i * shape.out + first + o) * 9 + 8 - tap];
-    kernels.transform_weight(space, to - from, 0, to - from, made);
+    const int64_t first = panel * kPanel, inputs = to - from;
+    if (!space_floats(inputs)) return kernels.transform_weight(weight.floats() + first * shape.in * 9, shape.in, from, to, made);
+    for (int64_t o = 0; o < kPanel; o++)
+      if (turned)
+        turn_weight(first + o, from, to, space + o * inputs * 9);
+      else
+        weight.widen(((first + o) * shape.in + from) * 9, inputs * 9, space + o * inputs * 9);
+    kernels.transform_weight(space, inputs, 0, inputs, made);
   }
-  int64_t turned_floats(int64_t inputs) const { return turned ? kPanel * inputs * 9 : 0; }
+  void turn_weight(int64_t output, int64_t from, int64_t to, float* turned) {
+    for (int64_t i = from; i < to; i++)
+      for (int64_t tap = 0; tap < 9; tap++) *turned++ = weight.floats()[(i * shape.out + output) * 9 + 8 - tap];
+  }
+  int64_t space_floats(int64_t inputs) const { return turned || weight.type != Stored::float32 ? kPanel * inputs * 9 : 0; }
   void multiply(int64_t group, int64_t from, int64_t to, int64_t channels, const float* panels, const float* points, float* products) {
     kernels.multiply(shape.in, from, to, channels, panels, points, count(group), products);
   }
@@ -72,7 +81,7 @@ class Convolution {
   void compute_channels(int64_t task) {
     const int64_t channel = task * kOutputs, channels = std::min(kOutputs, shape.out - channel), size = products_floats;
     const int64_t made = shape.points() * kInputsAtOnce * channels;
-    Buffer panels(panels_pool, made + turned_floats(kInputsAtOnce)), products(products_pool, groups * size);
+    Buffer panels(panels_pool, made + space_floats(kInputsAtOnce)), products(products_pool, groups * size);
     if (!panels.data() || !products.data()) return void(failed = true);
     for (int64_t from = 0; from < shape.in; from += kInputsAtOnce) {
       const int64_t to = std::min(from + kInputsAtOnce, shape.in);
@@ -86,9 +95,8 @@ class Convolution {
   // With many tiles the panels are made at first, as many as there is memory for.
   void share_panel(int64_t i) {
     float* made = panels + i * panel_floats;
-    if (!turned) return transform_weight(first_panel + i, 0, shape.in, made, nullptr);
-    Buffer space(panels_pool, turned_floats(shape.in));
-    if (!space.data()) return void(failed = true);
+    Buffer space(panels_pool, space_floats(shape.in));
+    if (!space.data() && space_floats(shape.in)) return void(failed = true);
     transform_weight(first_panel + i, 0, shape.in, made, space.data());
   }
   // A task makes the points of its groups and uses them for all those panels.

@@ -1,10 +1,11 @@
-// What the operators of domain likeness share. Each is for the CPU, has an output, all of float32, and is a struct of
+// What the operators of domain likeness share. Each is for the CPU, has an output, all of float32 but for weights, and is a struct of
 //   name           the operator's
 //   create         what a node needs, made of its attributes; destroy frees it
 //   compute        one run
 //   infer          the dims of the output, where they are known before a run
 //   inputs         how many
 //   in_place       whether the output may be in the memory of the first input
+//   weights        the input that may be of another type than float32: one of Stored; kNone where none may
 #pragma once
 
 #include <atomic>
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "onnxruntime_c_api.h"
+#include "weights.h"
 
 extern const OrtApi* api;
 
@@ -35,15 +37,20 @@ struct Threads {
 
 inline OrtStatus* out_of_memory(const char* op) { return api->CreateStatus(ORT_FAIL, (std::string(op) + ": out of memory").c_str()); }
 
+constexpr size_t kNone = -1;
+
 // Input is one of a run's.
 struct Input {
   std::vector<int64_t> dims;
   const float* data;
+  Stored type = Stored::float32;
+  Weights weights() const { return {data, type}; }
 
   // How many there are of the last axis.
   int64_t rows() const { return std::accumulate(dims.begin(), dims.end() - 1, int64_t{1}, std::multiplies<>()); }
 
-  OrtStatus* read(OrtKernelContext* context, size_t index) {
+  // Weights may be of any type that is Stored.
+  OrtStatus* read(OrtKernelContext* context, size_t index, bool weights = false) {
     const OrtValue* value;
     CHECK(api->KernelContext_GetInput(context, index, &value));
     OrtTensorTypeAndShapeInfo* info;
@@ -52,8 +59,13 @@ struct Input {
     OrtStatus* status = api->GetDimensionsCount(info, &rank);
     dims.resize(rank);
     if (!status) status = api->GetDimensions(info, dims.data(), rank);
+    ONNXTensorElementDataType element;
+    if (!status) status = api->GetTensorElementType(info, &element);
     api->ReleaseTensorTypeAndShapeInfo(info);
     if (status) return status;
+    if (weights && element == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16) type = Stored::float16;
+    else if (weights && element == ONNX_TENSOR_ELEMENT_DATA_TYPE_BFLOAT16) type = Stored::bfloat16;
+    else if (element != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) return api->CreateStatus(ORT_INVALID_ARGUMENT, "an input is of another type than floats");
     return api->GetTensorMutableData(const_cast<OrtValue*>(value), reinterpret_cast<void**>(const_cast<float**>(&data)));
   }
 };
@@ -123,7 +135,10 @@ OrtCustomOp operation() {
   op.GetExecutionProviderType = [](const OrtCustomOp*) -> const char* { return nullptr; };  // the CPU's
   op.GetInputTypeCount = [](const OrtCustomOp*) { return Operator::inputs; };
   op.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
-  op.GetInputType = op.GetOutputType = [](const OrtCustomOp*, size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
+  op.GetInputType = [](const OrtCustomOp*, size_t i) {
+    return i == Operator::weights ? ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED : ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
+  };
+  op.GetOutputType = [](const OrtCustomOp*, size_t) { return ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT; };
   op.GetInputCharacteristic = op.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) { return INPUT_OUTPUT_REQUIRED; };
   op.GetInputMemoryType = [](const OrtCustomOp*, size_t) { return OrtMemTypeDefault; };
   op.GetStartVersion = op.GetEndVersion = [](const OrtCustomOp*) { return 1; };
@@ -145,7 +160,7 @@ struct Image;
 }
 // The convolution of an image of any kind, of linear.cpp: x [batch, channels, height, width], weight [out, channels, taps], out a multiple of 8.
 OrtStatus* convolve(OrtKernelContext* context, const linear::Image& image, int64_t batch, int64_t channels, int64_t out, const float* x,
-                    const float* weight, const float* bias, float* y);
+                    const Weights& weight, const float* bias, float* y);
 
 // The operators, of activation.cpp, attention.cpp, conv.cpp, linear.cpp and norm.cpp.
 OrtCustomOp geglu();

@@ -4,6 +4,7 @@
 
 #include "kernels.h"
 #include "pool.h"
+#include "weights.h"
 
 namespace {
 
@@ -15,7 +16,9 @@ struct Run {
   const char* name;
   const linear::Kernels& kernels;
   const linear::Image* image;  // null: rows, which are the places of one batch
-  const float *x, *weight, *bias;
+  const float* x;
+  Weights weight;
+  const float* bias;
   int64_t batch, places, channels, out;
   float* y;
   float* points = nullptr;          // that all tasks share
@@ -35,13 +38,13 @@ struct Run {
     else
       kernels.pack_rows(x + first(group) * in, in, count(group), from, to, points);
   }
-  // All outputs from one on that are computed together.
-  void compute(int64_t output, int64_t group, const float* points) {
+  // All outputs from one on that are computed together; their weights are rows.
+  void compute(int64_t output, const float* rows, int64_t group, const float* points) {
     const int64_t outputs = std::min(kOutputs, out - output);
     if (image)
-      kernels.compute_image(weight, bias, in, places, points, output, outputs, count(group), y + group / groups_each * out * places + first(group));
+      kernels.compute_image(rows, bias, in, places, points, output, outputs, count(group), y + group / groups_each * out * places + first(group));
     else
-      kernels.compute_rows(weight, bias, in, out, points, output, outputs, count(group), y + first(group) * out);
+      kernels.compute_rows(rows, bias, in, out, points, output, outputs, count(group), y + first(group) * out);
   }
 
   // With few places the points are all made at first, by groups and quarters of the channels.
@@ -50,7 +53,10 @@ struct Run {
     pack(group, channels * quarter / 4, channels * (quarter + 1) / 4, points + group * points_floats);
   }
   void compute_outputs(int64_t task) {
-    for (int64_t g = 0; g < groups; g++) compute(task * kOutputs, g, points + g * points_floats);
+    const int64_t output = task * kOutputs;
+    const Widened rows(weight, output * in, std::min(kOutputs, out - output) * in);
+    if (!rows.data) return void(failed = true);
+    for (int64_t g = 0; g < groups; g++) compute(output, rows.data, g, points + g * points_floats);
   }
 
   // With many places a task makes the points of its groups.
@@ -59,8 +65,11 @@ struct Run {
     if (!made.data()) return void(failed = true);
     const int64_t begin = task * kGroups, end = std::min(begin + kGroups, groups);
     for (int64_t g = begin; g < end; g++) pack(g, 0, channels, made.data() + (g - begin) * points_floats);
-    for (int64_t o = 0; o < out; o += kOutputs)
-      for (int64_t g = begin; g < end; g++) compute(o, g, made.data() + (g - begin) * points_floats);
+    for (int64_t o = 0; o < out; o += kOutputs) {
+      const Widened rows(weight, o * in, std::min(kOutputs, out - o) * in);
+      if (!rows.data) return void(failed = true);
+      for (int64_t g = begin; g < end; g++) compute(o, rows.data, g, made.data() + (g - begin) * points_floats);
+    }
   }
 };
 
@@ -68,24 +77,25 @@ OrtStatus* multiply(OrtKernelContext* context, Run& run) {
   Threads each{context};
   if (run.groups > kSharedGroups) {
     each((run.groups + kGroups - 1) / kGroups, [&](int64_t task) { run.compute_groups(task); });
-    return each.status || !run.failed ? each.status : out_of_memory(run.name);
+    return run.failed && !each.status ? out_of_memory(run.name) : each.status;
   }
   Buffer points(points_pool, run.groups * run.points_floats);
   if (!(run.points = points.data())) return out_of_memory(run.name);
   each(run.groups * 4, [&](int64_t task) { run.share_points(task); });
   each((run.out + kOutputs - 1) / kOutputs, [&](int64_t task) { run.compute_outputs(task); });
-  return each.status;
+  return run.failed && !each.status ? out_of_memory(run.name) : each.status;
 }
 
 struct Linear : NoAttributes {
   static constexpr const char* name = "Linear";
   static constexpr size_t inputs = 3;
   static constexpr bool in_place = false;
+  static constexpr size_t weights = 1;
 
   static OrtStatus* compute(void*, OrtKernelContext* context) {
     Input x, weight, bias;
     CHECK(x.read(context, 0));
-    CHECK(weight.read(context, 1));
+    CHECK(weight.read(context, 1, true));
     CHECK(bias.read(context, 2));
     auto dims = x.dims;
     const auto& w = weight.dims;
@@ -96,7 +106,7 @@ struct Linear : NoAttributes {
     CHECK(api->KernelContext_GetOutput(context, 0, dims.data(), dims.size(), &output));
     float* y;
     CHECK(api->GetTensorMutableData(output, reinterpret_cast<void**>(&y)));
-    Run run{name, WIDEST(linear), nullptr, x.data, weight.data, bias.data, 1, x.rows(), w[1], w[0], y};
+    Run run{name, WIDEST(linear), nullptr, x.data, weight.weights(), bias.data, 1, x.rows(), w[1], w[0], y};
     return multiply(context, run);
   }
 
@@ -106,7 +116,7 @@ struct Linear : NoAttributes {
 }  // namespace
 
 OrtStatus* convolve(OrtKernelContext* context, const linear::Image& image, int64_t batch, int64_t channels, int64_t out, const float* x,
-                    const float* weight, const float* bias, float* y) {
+                    const Weights& weight, const float* bias, float* y) {
   Run run{"Conv", WIDEST(linear), &image, x, weight, bias, batch, image.places(), channels, out, y};
   return multiply(context, run);
 }

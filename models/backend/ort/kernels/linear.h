@@ -95,12 +95,12 @@ INLINE void store_rows(const float* product, int64_t count, int64_t width, float
   }
 }
 
-// outputs from the one at first on, of count rows of y [., out]: weight [out, in], points [in, lanes].
+// outputs from the one at first on, of count rows of y [., out]: their weight [outputs, in], points [in, lanes].
 template <class S>
 INLINE void compute_rows(const float* weight, const float* bias, int64_t in, int64_t out, const float* points, int64_t first, int64_t outputs,
                     int64_t count, float* y) {
   alignas(64) float product[kOutputs * S::lanes];
-  multiply<S>(in, outputs, weight + first * in, kPanel * in, in, 1, points, count, true, product);
+  multiply<S>(in, outputs, weight, kPanel * in, in, 1, points, count, true, product);
   for (int64_t o = 0; o < outputs; o += kPanel) store_rows<S>(product + o * S::lanes, count, out, y + first + o, bias + first + o);
 }
 
@@ -109,7 +109,7 @@ template <class S>
 INLINE void compute_image(const float* weight, const float* bias, int64_t in, int64_t places, const float* points, int64_t first, int64_t outputs,
                            int64_t count, float* y) {
   alignas(64) float product[kOutputs * S::lanes];
-  multiply<S>(in, outputs, weight + first * in, kPanel * in, in, 1, points, count, true, product);
+  multiply<S>(in, outputs, weight, kPanel * in, in, 1, points, count, true, product);
   for (int64_t o = 0; o < outputs; o++)
     for (int64_t t = 0; t < count; t++) y[(first + o) * places + t] = product[o * S::lanes + t] + bias[first + o];
 }

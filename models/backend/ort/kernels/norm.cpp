@@ -110,6 +110,7 @@ struct LayerNorm {
   static constexpr const char* name = "LayerNorm";
   static constexpr size_t inputs = 3;
   static constexpr bool in_place = true;
+  static constexpr size_t weights = kNone;
   static OrtStatus* create(const OrtKernelInfo* info, void** kernel) {
     Norm norm;
     CHECK(api->KernelInfoGetAttribute_float(info, "epsilon", &norm.epsilon));

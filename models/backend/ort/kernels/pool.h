@@ -14,8 +14,9 @@ class Pool {
     float* data = nullptr;
     int64_t floats = 0;
   };
-  // The last given that is large enough, or the last in another size. No data where memory is short.
+  // The last given that is large enough, or the last in another size. No data where memory is short, or none is wanted.
   Buffer take(int64_t floats) {
+    if (floats == 0) return {};
     Buffer b;
     {
       std::lock_guard<std::mutex> lock(mutex_);
@@ -30,6 +31,7 @@ class Pool {
     return b;
   }
   void give(Buffer b) {
+    if (!b.data) return;
     std::lock_guard<std::mutex> lock(mutex_);
     spare_.push_back(b);
   }

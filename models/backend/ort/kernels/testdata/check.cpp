@@ -6,6 +6,7 @@
 
 #include "../attention.h"
 #include "../linear.h"
+#include "../weights.h"
 #include "../winograd.h"
 
 using winograd::Shape;
@@ -96,7 +97,7 @@ static double patches(const linear::Kernels& kernels) {
       kernels.pack_image(x.data(), image, first, count, 0, in / 2, points.data());
       kernels.pack_image(x.data(), image, first, count, in / 2, in, points.data());
       for (int64_t o = 0; o < out; o += kOutputs)
-        kernels.compute_image(w.data(), bias.data(), depth, image.places(), points.data(), o, std::min(kOutputs, out - o), count, y.data() + first);
+        kernels.compute_image(&w[o * depth], bias.data(), depth, image.places(), points.data(), o, std::min(kOutputs, out - o), count, y.data() + first);
     }
     compare(d, image, 1, in, out, x.data(), w.data(), bias.data(), y.data());
   }
@@ -114,7 +115,7 @@ static double layer(const linear::Kernels& kernels) {
       kernels.pack_rows(x.data() + row * s.in, s.in, count, 0, s.in / 2, points.data());
       kernels.pack_rows(x.data() + row * s.in, s.in, count, s.in / 2, s.in, points.data());
       for (int64_t o = 0; o < s.out; o += kOutputs)
-        kernels.compute_rows(w.data(), bias.data(), s.in, s.out, points.data(), o, std::min(kOutputs, s.out - o), count, y.data() + row * s.out);
+        kernels.compute_rows(&w[o * s.in], bias.data(), s.in, s.out, points.data(), o, std::min(kOutputs, s.out - o), count, y.data() + row * s.out);
     }
     const linear::Image point{1, 1, 1, 1, 1, 0, 0, 1, 1};  // a row is a batch's image of one place
     compare(d, point, s.rows, s.in, s.out, x.data(), w.data(), bias.data(), y.data());
@@ -154,6 +155,24 @@ static double attended(const attention::Kernels& kernels) {
   return d.relative();
 }
 
+// Every float16 is the float32 of its value, by either way.
+static bool halves() {
+  std::vector<uint16_t> x(1 << 16);
+  for (size_t i = 0; i < x.size(); i++) x[i] = i;
+  std::vector<float> one(x.size()), eight(x.size());
+  halves_one_by_one(x.data(), x.size(), one.data());
+  from_halves(x.data(), x.size(), eight.data());
+  for (size_t i = 0; i < x.size(); i++) {
+    const int exponent = i >> 10 & 31, fraction = i & 1023;
+    double want = std::ldexp(fraction + (exponent ? 1024 : 0), std::max(exponent, 1) - 25);
+    if (exponent == 31) want = fraction ? NAN : INFINITY;
+    if (i >> 15) want = -want;
+    for (float got : {one[i], eight[i]})
+      if (std::isnan(want) ? !std::isnan(got) : got != want) return std::printf("float16 %zx is %g, want %g\n", i, got, want), false;
+  }
+  return true;
+}
+
 static bool fine(const char* name, const winograd::Kernels& tiles2, const winograd::Kernels& tiles4, const linear::Kernels& places,
                  const attention::Kernels& heads) {
   const double w2 = convolution(tiles2, 2), w4 = convolution(tiles4, 4), c = patches(places), l = layer(places), a = attended(heads);
@@ -163,7 +182,8 @@ static bool fine(const char* name, const winograd::Kernels& tiles2, const winogr
 
 int main() {
   using namespace winograd;
-  bool all = fine("plain", tiles_of_2::plain, tiles_of_4::plain, linear::plain, attention::plain);
+  bool all = halves();
+  all = fine("plain", tiles_of_2::plain, tiles_of_4::plain, linear::plain, attention::plain) && all;
 #ifdef __x86_64__
   if (has_avx2()) all = fine("avx2", tiles_of_2::avx2, tiles_of_4::avx2, linear::avx2, attention::avx2) && all;
   if (has_avx512()) all = fine("avx512", tiles_of_2::avx512, tiles_of_4::avx512, linear::avx512, attention::avx512) && all;

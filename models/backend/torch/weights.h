@@ -1,0 +1,1 @@
+../ort/kernels/weights.h
