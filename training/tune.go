@@ -37,7 +37,7 @@ type tuneCommand struct {
 	Resolution int     `help:"Side in pixels that photos are cut to and learned at (0: the model's)." default:"0"`
 	Seed       uint64  `help:"Of noise and variants. One seed twice is one concept." default:"1"`
 
-	Rank        int      `help:"Rank of the layers' changes: lora's, and what custom-diffusion, dreambooth and svdiff are kept as (0: the method's)."`
+	Rank        int      `help:"Rank of the layers' changes: lora's, of quick those beside the prediction, whose rows and words then move too (slower, larger), and what custom-diffusion, dreambooth and svdiff are kept as (0: the method's)."`
 	Alpha       float64  `help:"LoRA's alpha: the changes count alpha/rank times (0: once)."`
 	Targets     []string `help:"Layers of the UNet that lora and svdiff change, by the ends of their paths, as attn2.to_k,attn2.to_v (default: svdiff's are all, lora's the encoder's, or all of attention)." placeholder:"NAME,..."`
 	TextEncoder bool     `help:"Change the text encoder too: lora its attention, dreambooth all but its words."`

@@ -31,7 +31,7 @@ CASES = {
     "textual-inversion": dict(cls="face", init="cat", vectors=2, rank=0, alpha=0.0, lr=0.0, word_lr=2e-2, decay=0.0, pull=0.0, batch=3, accumulate=1, prediction="epsilon"),
     "extended": dict(cls="face", init="cat", vectors=2, rank=0, alpha=0.0, lr=0.0, word_lr=1e-2, decay=0.0, pull=0.0, batch=2, accumulate=1, prediction="epsilon", layers=4),
     "perfusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=3e-2, word_lr=6e-3, decay=0.0, pull=0.0, batch=2, accumulate=2, prediction="epsilon", edit=True),
-    "quick": dict(cls="cat", init="cat", vectors=2, rank=6, alpha=6.0, lr=2e-3, word_lr=2e-3, decay=0.0, pull=10.0, batch=2, accumulate=2, prediction="v_prediction"),
+    "quick-relaxed": dict(cls="cat", init="cat", vectors=2, rank=6, alpha=6.0, lr=2e-3, word_lr=2e-3, decay=0.0, pull=10.0, batch=2, accumulate=2, prediction="v_prediction"),
     "custom-diffusion": dict(cls="face", init="cat", vectors=1, rank=0, alpha=0.0, lr=1e-3, word_lr=1e-2, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[".attn2.to_k.weight", ".attn2.to_v.weight"], prior=2),
     "dreambooth": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=2e-4, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[""], prior=2),
     "dreambooth-text-encoder": dict(cls="face", init="face", vectors=2, rank=0, alpha=0.0, lr=2e-4, word_lr=0.0, decay=0.01, pull=0.0, batch=2, accumulate=1, prediction="epsilon", weights=[""], prior=2, text=True),

@@ -41,6 +41,11 @@ type learner struct {
 	longest float64   // a word, noun and vector, is never longer
 }
 
+// beside is a change with the rows of both.
+func beside(d, o concept.Delta) concept.Delta {
+	return concept.Delta{In: o.In, Out: o.Out, Rank: d.Rank + o.Rank, Down: slices.Concat(d.Down, o.Down), Up: slices.Concat(d.Up, o.Up)}
+}
+
 // freshLayers are changes that change nothing yet: down is uniform within 1/√in, as Kaiming's and kohya's, up is zero.
 func freshLayers(targets []op.Target, rank int, seed uint64) map[string]concept.Delta {
 	r := rand.New(rand.NewPCG(seed, 0x6c6f7261))

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"likeness/encoder/concept"
+	"likeness/encoder/exchange"
 	"likeness/models/checkpoint"
 	"likeness/training/protocol"
 )
@@ -52,7 +53,8 @@ func (m Method) complete(c Config) Config {
 }
 
 // quick is the product's own: of what the encoder predicts, the coefficients over its basis move a little. The basis was learned of many persons, so
-// that what one photo teaches is of the person and less of the photo. The words stay, which spares every step the text encoder.
+// that what one photo teaches is of the person and less of the photo. The words stay, which spares every step the text encoder. With a rank it
+// relaxes.
 var quick = Method{
 	Method:   protocol.Quick,
 	patience: 1,
@@ -61,12 +63,34 @@ var quick = Method{
 		if err != nil {
 			return nil, err
 		}
-		return &learner{vectors: predicted.WordEmbeddings.Data, spans: b.encoder, coefficients: predicted.Coefficients, rate: cfg.LR, pull: quickPull}, nil
+		l := &learner{vectors: predicted.WordEmbeddings.Data, gain: 1, rate: cfg.LR, pull: 1}
+		if cfg.Rank > 0 {
+			return l, l.relax(b, predicted, cfg)
+		}
+		l.spans, l.coefficients = b.encoder, predicted.Coefficients
+		return l, nil
 	},
 }
 
-// quickPull is the weight of the mean squared distance from the prediction.
-const quickPull = 1
+// relax has quick move the words and, in place of the coefficients, the rows of every change: the predicted ones and, beside them, new ones of a rank
+// (rank-relaxed tuning of HyperDreamBooth, Ruiz et al. 2023, section 4.3, with nothing baked in: rank r₁ + r₂ holds both exactly).
+func (l *learner) relax(b *Base, predicted *concept.Concept, cfg Config) error {
+	const slower, closer = 250, 10 // than coefficients, which are few and far from zero
+	l.rate, l.wordRate, l.pull = l.rate/slower, l.rate/slower, l.pull*closer
+	packed, err := b.encoder.Expand(predicted)
+	if err != nil {
+		return err
+	}
+	layers, err := exchange.Unpack(b.encoder.Layout(), packed)
+	if err != nil {
+		return err
+	}
+	for path, fresh := range freshLayers(b.encoder.Layout().Targets(), cfg.Rank, cfg.Seed) {
+		layers[path] = beside(layers[path], fresh)
+	}
+	l.layers = concept.LoRA{checkpoint.UNet: layers}
+	return nil
+}
 
 // lora learns low-rank changes of layers (Hu et al. 2022), with alpha as kohya's and diffusers' trainers have it. Its concepts act on the
 // negative prompt too, as published ones do.

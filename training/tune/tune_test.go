@@ -8,6 +8,7 @@ import (
 	"image/color"
 	"image/draw"
 	"image/png"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -19,7 +20,9 @@ import (
 	"likeness/encoder"
 	"likeness/encoder/concept"
 	"likeness/encoder/encodertest"
+	"likeness/encoder/exchange"
 	"likeness/models/checkpoint"
+	"likeness/models/op"
 )
 
 // withEncoder is a copy of the tiny folder with an encoder.
@@ -75,17 +78,25 @@ func readPhotos(t testing.TB, b *Base, n int) []Photo {
 	return photos
 }
 
-// config is a short run of a method, which may have withText behind it.
+// config is a short run of a method, which may have withText or relaxed behind it.
 func config(method string) Config {
 	method, text := strings.CutSuffix(method, withText)
+	method, wide := strings.CutSuffix(method, relaxed)
+	rank := 3
+	if method == "quick" && !wide {
+		rank = 0
+	}
 	return Config{Method: method, Word: "me", Class: "face", Steps: 8, LR: 1e-2, Batch: 4, Vectors: map[string]int{"textual-inversion": 2}[method],
-		Rank: 3, Seed: 7, TextEncoder: text, Captions: []string{"a photo of {}", "a drawing of {}"}}
+		Rank: rank, Seed: 7, TextEncoder: text, Captions: []string{"a photo of {}", "a drawing of {}"}}
 }
 
 // withText is the ending of a method that changes the text encoder too.
 const withText = "-text-encoder"
 
-var everyMethod = []string{"quick", "lora", "lora" + withText, "textual-inversion", "extended", "perfusion", "custom-diffusion", "dreambooth", "dreambooth" + withText, "svdiff"}
+// relaxed is the ending of quick with a rank.
+const relaxed = "-relaxed"
+
+var everyMethod = []string{"quick", "quick" + relaxed, "lora", "lora" + withText, "textual-inversion", "extended", "perfusion", "custom-diffusion", "dreambooth", "dreambooth" + withText, "svdiff"}
 
 func tune(t *testing.T, b *Base, photos []Photo, cfg Config) *Result {
 	t.Helper()
@@ -147,6 +158,87 @@ func TestQuickKeepsThePrediction(t *testing.T) {
 	}
 	if c.Layout != predicted.Layout || c.Encoder != predicted.Encoder {
 		t.Errorf("the coefficients are of layout %s and encoder %s, want %s and %s", c.Layout, c.Encoder, predicted.Layout, predicted.Encoder)
+	}
+}
+
+// With a rank quick starts from the prediction too: its first rows are the predicted ones, and the new ones change nothing yet.
+func TestRelaxedStart(t *testing.T) {
+	b := openBase(t, newEngine(t), withEncoder(t))
+	photos := readPhotos(t, b, 1)
+	cfg := config("quick" + relaxed)
+	cfg.Steps, cfg.LR = 2, 1e-9
+	result := tune(t, b, photos, cfg)
+	predicted, err := b.predict(t.Context(), cfg, photos)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := b.encoder.Expand(predicted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := exchange.Unpack(b.encoder.Layout(), packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, d := range want {
+		got := result.Concept.LoRA[checkpoint.UNet][path]
+		if !reflect.DeepEqual(got.Down[:len(d.Down)], d.Down) || !reflect.DeepEqual(got.Up[:len(d.Up)], d.Up) || got.Rank != d.Rank+cfg.Rank {
+			t.Errorf("%s: the first rows of rank %d are not the predicted ones of rank %d", path, got.Rank, d.Rank)
+		}
+	}
+}
+
+// The coefficients' loss and gradients are those of the rows that they span, by the chain rule.
+func TestCoefficients(t *testing.T) {
+	dir := withEncoder(t)
+	b := openBase(t, newEngine(t), dir)
+	photos := readPhotos(t, b, 1)
+	learned := func(name string) (float64, map[string]op.Array) {
+		r := start(t, b, quick, config(name), photos)
+		defer r.close()
+		loss, err := r.learn(r.batch(r.varied, rand.New(rand.NewPCG(1, 2)), r.cfg.Batch, 0, r.cfg.Batch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[string]op.Array{}
+		for _, group := range r.groups {
+			gradients, err := group.params.Gradients()
+			if err != nil {
+				t.Fatal(err)
+			}
+			maps.Copy(all, gradients)
+		}
+		return loss, all
+	}
+	loss, got := learned("quick")
+	wantLoss, rows := learned("quick" + relaxed)
+	if math.Abs(loss-wantLoss) > 1e-5*wantLoss {
+		t.Errorf("the loss is %g, want %g", loss, wantLoss)
+	}
+	component, err := checkpoint.OpenComponent(filepath.Join(dir, "encoder"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer component.Close()
+	var want []float32
+	for _, target := range b.encoder.Layout().Targets() {
+		basis, dims, err := component.Float32("basis." + target.Path + ".basis") // [coefficients, rank·out]
+		if err != nil {
+			t.Fatal(err)
+		}
+		up := rows[layersPart+"/"+target.Path+".up"].F32 // of the predicted rows, and of new ones
+		for k := range dims[0] {
+			sum := 0.0
+			for i, v := range basis[k*dims[1] : (k+1)*dims[1]] {
+				sum += float64(v) * float64(up[i])
+			}
+			want = append(want, float32(sum))
+		}
+	}
+	gradient := got[coefficientsName].F32
+	length := distance(want, make([]float32, len(want)))
+	if d := distance(gradient, want); len(gradient) != len(want) || length == 0 || d > 1e-3*length {
+		t.Errorf("the gradient is %g from the one wanted, whose length is %g", d, length)
 	}
 }
 
