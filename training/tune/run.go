@@ -353,10 +353,7 @@ func (r *run) move() error {
 
 // leastGain is the part by which the loss must fall to count; lightBatch is how many pictures fit, where no gradient keeps what layers find, in
 // the memory of one that is learned from.
-const (
-	leastGain  = 1e-3
-	lightBatch = 4
-)
+const leastGain, lightBatch = 1e-3, 4
 
 // heldOut is the number of noisy pictures that the best step is chosen by: few, since they are the same every time, and fewer still where
 // measuring them would take as long as the steps between.
