@@ -12,29 +12,37 @@ import (
 	"likeness/models/op"
 )
 
+// gradients are the loss of a batch of so many rows, the same in every run, and the gradients of all that is learned.
+func gradients(t *testing.T, r *run, rows int) (loss float64, all map[string]op.Array) {
+	t.Helper()
+	loss, err := r.learn(r.batch(r.varied, rand.New(rand.NewPCG(1, 2)), rows, 0, rows))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all = map[string]op.Array{}
+	for _, g := range r.groups {
+		own, err := g.params.Gradients()
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(all, own)
+	}
+	return loss, all
+}
+
 func TestLowMemoryGradients(t *testing.T) {
 	b := openBase(t, newEngine(t), withEncoder(t))
 	photos := readPhotos(t, b, 1)
 	for _, m := range Methods {
-		gradients := func(low bool) map[string]op.Array {
+		learned := func(low bool) map[string]op.Array {
 			cfg := config(m.Name)
 			cfg.LowMemory = low
 			r := start(t, b, m, cfg, photos)
 			defer r.close()
-			if _, err := r.learn(r.batch(r.varied, rand.New(rand.NewPCG(1, 2)), 2, 0, 2)); err != nil {
-				t.Fatal(err)
-			}
-			all := map[string]op.Array{}
-			for _, g := range r.groups {
-				own, err := g.params.Gradients()
-				if err != nil {
-					t.Fatal(err)
-				}
-				maps.Copy(all, own)
-			}
+			_, all := gradients(t, r, 2)
 			return all
 		}
-		want, got := gradients(false), gradients(true)
+		want, got := learned(false), learned(true)
 		if len(want) == 0 || len(got) != len(want) {
 			t.Fatalf("%s: gradients of %d weights, want %d", m.Name, len(got), len(want))
 		}

@@ -8,7 +8,6 @@ import (
 	"image/color"
 	"image/draw"
 	"image/png"
-	"maps"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -196,19 +195,7 @@ func TestCoefficients(t *testing.T) {
 	learned := func(name string) (float64, map[string]op.Array) {
 		r := start(t, b, quick, config(name), photos)
 		defer r.close()
-		loss, err := r.learn(r.batch(r.varied, rand.New(rand.NewPCG(1, 2)), r.cfg.Batch, 0, r.cfg.Batch))
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := map[string]op.Array{}
-		for _, group := range r.groups {
-			gradients, err := group.params.Gradients()
-			if err != nil {
-				t.Fatal(err)
-			}
-			maps.Copy(all, gradients)
-		}
-		return loss, all
+		return gradients(t, r, r.cfg.Batch)
 	}
 	loss, got := learned("quick")
 	wantLoss, rows := learned("quick" + relaxed)

@@ -51,7 +51,7 @@ struct Attention {
       kernels.attend({query.data + own, key.data + others, value.data + others, y + own, q[1], k[1], size, width}, first,
                      std::min(first + some, q[1]), lanes, space.data());
     });
-    return each.status || !failed ? each.status : out_of_memory(name);
+    return each.end(name, failed);
   }
 
   static OrtStatus* infer(OrtShapeInferContext* context) { return infer_like_first(context, kNoAxis); }

@@ -16,11 +16,12 @@ struct Head {
   int64_t queries, keys, size, width;
 };
 
+static constexpr int64_t state_floats(int64_t size, int64_t lanes) { return 2 * (size + 1) * lanes; }
+
 // State is what is known of a group of queries; points and result [size, lanes], largest score and sum of exponentials of each.
 template <class S>
 struct State {
   float *points, *result, *largest, *sum;
-  static int64_t floats(int64_t size) { return 2 * (size + 1) * S::lanes; }
   State(float* at, int64_t size)
       : points(at), result(at + size * S::lanes), largest(result + size * S::lanes), sum(largest + S::lanes) {}
 };
@@ -77,7 +78,7 @@ static inline void copy_rows(const float* x, int64_t rows, int64_t size, int64_t
 template <class S>
 INLINE void attend(const Head& h, int64_t first, int64_t last, int64_t lanes, float* space) {
   float *keys = space, *values = keys + kKeys * h.size, *scores = values + kKeys * h.size, *states = scores + kKeys * S::lanes;
-  const int64_t groups = (last - first + lanes - 1) / lanes, floats = State<S>::floats(h.size);
+  const int64_t groups = (last - first + lanes - 1) / lanes, floats = state_floats(h.size, S::lanes);
   for (int64_t g = 0; g < groups; g++) begin<S>(h, first + g * lanes, std::min(lanes, last - first - g * lanes), {states + g * floats, h.size});
   for (int64_t k = 0; k < h.keys; k += kKeys) {
     const int64_t some = std::min(kKeys, h.keys - k);
@@ -97,7 +98,7 @@ INLINE void attend(const Head& h, int64_t first, int64_t last, int64_t lanes, fl
 struct Kernels {
   int64_t lanes;
   void (*attend)(const Head& h, int64_t first, int64_t last, int64_t lanes, float* space);
-  int64_t floats(int64_t size, int64_t groups) const { return 2 * kKeys * size + kKeys * lanes + groups * 2 * (size + 1) * lanes; }
+  int64_t floats(int64_t size, int64_t groups) const { return 2 * kKeys * size + kKeys * lanes + groups * state_floats(size, lanes); }
 };
 
 #define ATTENTION(name, set, ...)                                                                                    \

@@ -53,7 +53,7 @@ struct Conv {
     winograd::Convolution convolution{{in[0], in[1], w[0], in[2], in[3], tile}, x.data, weight.weights(), bias.data, y};
     Threads each{context};
     const bool done = convolution.run(each);
-    return each.status || done ? each.status : out_of_memory(name);
+    return each.end(name, !done);
   }
 
   static OrtStatus* infer(OrtShapeInferContext* context) {

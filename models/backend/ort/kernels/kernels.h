@@ -22,6 +22,8 @@ extern const OrtApi* api;
 #define CHECK(call) \
   if (OrtStatus* status = (call)) return status
 
+inline OrtStatus* out_of_memory(const char* op) { return api->CreateStatus(ORT_FAIL, (std::string(op) + ": out of memory").c_str()); }
+
 // Threads runs f(0) … f(n-1) on all threads of a run, for a call each(n, f); status is the error, or null.
 struct Threads {
   OrtKernelContext* context;
@@ -33,9 +35,10 @@ struct Threads {
     status = api->KernelContext_ParallelFor(
         context, [](void* f, size_t task) { (*static_cast<const F*>(f))(task); }, n, 0, const_cast<F*>(&f));
   }
-};
 
-inline OrtStatus* out_of_memory(const char* op) { return api->CreateStatus(ORT_FAIL, (std::string(op) + ": out of memory").c_str()); }
+  // The error of an operator's calls, for which memory may have been short; null where there is none.
+  OrtStatus* end(const char* op, bool short_of_memory) const { return status || !short_of_memory ? status : out_of_memory(op); }
+};
 
 constexpr size_t kNone = -1;
 

@@ -77,13 +77,13 @@ OrtStatus* multiply(OrtKernelContext* context, Run& run) {
   Threads each{context};
   if (run.groups > kSharedGroups) {
     each((run.groups + kGroups - 1) / kGroups, [&](int64_t task) { run.compute_groups(task); });
-    return run.failed && !each.status ? out_of_memory(run.name) : each.status;
+    return each.end(run.name, run.failed);
   }
   Buffer points(points_pool, run.groups * run.points_floats);
   if (!(run.points = points.data())) return out_of_memory(run.name);
   each(run.groups * 4, [&](int64_t task) { run.share_points(task); });
   each((run.out + kOutputs - 1) / kOutputs, [&](int64_t task) { run.compute_outputs(task); });
-  return run.failed && !each.status ? out_of_memory(run.name) : each.status;
+  return each.end(run.name, run.failed);
 }
 
 struct Linear : NoAttributes {
