@@ -14,9 +14,12 @@ func Linear(s op.Scope, x op.Tensor, in, out int, bias bool) op.Tensor {
 	if bias {
 		b = s.Weight("bias", out)
 	}
-	y := x.Linear(s.Weight("weight", out, in), b)
+	w := s.Weight("weight", out, in)
+	var y op.Tensor
 	if down, up, ok := s.Delta(in, out); ok {
-		y = y.Add(x.MatMul(down).MatMul(up))
+		y = x.LoRALinear(w, b, down, up)
+	} else {
+		y = x.Linear(w, b)
 	}
 	if change, ok := s.Edit(x, out); ok {
 		y = y.Add(change)

@@ -115,6 +115,10 @@ type (
 	Linear interface {
 		Linear(x, weight, bias Value) (Value, error)
 	}
+	// LoRALinear is x·Wᵀ + b + (x · down) · up: x [B, N, in], down [B or 1, in, rank], up [B or 1, rank, out].
+	LoRALinear interface {
+		LoRALinear(x, weight, bias, down, up Value) (Value, error)
+	}
 	// UpsampleConv2D is Conv2D of Upsample2x, with stride 1, padding 1 and a 3×3 weight.
 	UpsampleConv2D interface {
 		UpsampleConv2D(x, weight, bias Value) (Value, error)

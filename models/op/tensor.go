@@ -108,6 +108,15 @@ func (t Tensor) Linear(weight, bias Tensor) Tensor {
 	return y
 }
 
+// LoRALinear is Linear plus a low-rank change of each sample, (t · down) · up.
+func (t Tensor) LoRALinear(weight, bias, down, up Tensor) Tensor {
+	if f, ok := t.b.(LoRALinear); ok {
+		v, err := f.LoRALinear(t.v, weight.v, bias.v, down.v, up.v)
+		return weight.wrap("LoRALinear", v, err)
+	}
+	return t.Linear(weight, bias).Add(t.MatMul(down).MatMul(up))
+}
+
 // Conv2D is a 2-D convolution; bias may be the zero Tensor.
 func (t Tensor) Conv2D(weight, bias Tensor, stride, padding int) Tensor {
 	v, err := t.b.Conv2D(t.v, weight.v, bias.v, stride, padding)

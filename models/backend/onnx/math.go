@@ -48,46 +48,6 @@ func (b *builder) MatMul(x, y op.Value) (op.Value, error) {
 	return b.node("MatMul", op.Float32, dims, nil, v...), nil
 }
 
-// Linear implements [op.Linear] as package ort's operator, which reads the weight as it lies in its file, and otherwise as Gemm over flattened
-// rows. In int8 with a scale of each row and column (MatMulInteger) a UNet step takes 0.82 of the time, in bfloat16 (package ort) 0.30;
-// MatMulNBits of 8 bits is slower than Gemm.
-func (b *builder) Linear(x, weight, bias op.Value) (op.Value, error) {
-	inputs := []op.Value{x, weight}
-	if bias != nil {
-		inputs = append(inputs, bias)
-	}
-	v, err := operands(op.Float32, inputs...)
-	if err != nil {
-		return nil, err
-	}
-	rank, w := len(v[0].dims), v[1].dims
-	if len(w) != 2 || rank < 2 || !agree(v[0].dims[rank-1], w[1]) || (bias != nil && !slices.Equal(v[2].dims, w[:1])) {
-		return nil, fmt.Errorf("input %v does not fit weight %v", v[0].dims, w)
-	}
-	if b.ownOps && w[0]%8 == 0 {
-		dims := slices.Clone(v[0].dims)
-		dims[rank-1] = w[0]
-		if bias == nil {
-			v = append(v, b.filled(0, w[0]))
-		}
-		v[1] = asStored(v[1])
-		return b.node("Linear", op.Float32, dims, attrs{"domain": likeness}, v...), nil
-	}
-	if rank > 2 {
-		if inputs[0], err = b.Reshape(x, nil, -1, w[1]); err != nil {
-			return nil, err
-		}
-		v[0] = inputs[0].(*value)
-	}
-	y := b.node("Gemm", op.Float32, []int{v[0].dims[0], w[0]}, attrs{"transB": 1}, v...)
-	if rank == 2 {
-		return y, nil
-	}
-	dims := make([]int, rank)
-	dims[rank-1] = w[0]
-	return b.Reshape(y, x, dims...)
-}
-
 // Conv2D implements [op.Builder].
 func (b *builder) Conv2D(x, weight, bias op.Value, stride, padding int) (op.Value, error) {
 	v, err := operands(op.Float32, x, weight)

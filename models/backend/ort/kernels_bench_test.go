@@ -20,7 +20,7 @@ func BenchmarkConv(b *testing.B) {
 		b.Run(fmt.Sprintf("%dx%dto%d/%d", c.batch, c.in, c.out, c.size), func(b *testing.B) {
 			weights := map[string]op.Array{"conv.weight": filled(c.out, c.in, 3, 3), "conv.bias": filled(c.out)}
 			inputs := map[string]op.Array{"x": filled(c.batch, c.in, c.size, c.size)}
-			inTurn(b, convSession(b, weights, false), convSession(b, weights, true), inputs)
+			beside(b, convSession(b, weights, false), convSession(b, weights, true), inputs)
 		})
 	}
 }
@@ -34,7 +34,21 @@ func BenchmarkLinear(b *testing.B) {
 		b.Run(fmt.Sprintf("%d/%dto%d", c.rows, c.in, c.out), func(b *testing.B) {
 			weights := map[string]op.Array{"linear.weight": filled(c.out, c.in), "linear.bias": filled(c.out)}
 			inputs := map[string]op.Array{"x": filled(1, c.rows, c.in)}
-			inTurn(b, linearSession(b, weights, false), linearSession(b, weights, true), inputs)
+			beside(b, linearSession(b, weights, false), linearSession(b, weights, true), inputs)
+		})
+	}
+}
+
+// BenchmarkLoRALinear is a linear layer with a change of rank 4 of each of two samples beside the layer alone.
+func BenchmarkLoRALinear(b *testing.B) {
+	for _, c := range []struct{ rows, in, out int }{{77, 768, 320}, {64, 1280, 1280}, {256, 640, 640}, {1024, 320, 320}, {4096, 320, 320}} {
+		b.Run(fmt.Sprintf("%d/%dto%d", c.rows, c.in, c.out), func(b *testing.B) {
+			const rank = 4
+			weights := map[string]op.Array{"linear.weight": filled(c.out, c.in), "linear.bias": filled(c.out)}
+			x := filled(2, c.rows, c.in)
+			plain, changed := linearSession(b, weights, true), session(b, graph(b, weights, true, loraLinear(weights)))
+			inTurn(b, contender{"layer-", plain, map[string]op.Array{"x": x}},
+				contender{"", changed, map[string]op.Array{"x": x, "down": filled(2, c.in, rank), "up": filled(2, rank, c.out)}})
 		})
 	}
 }
@@ -45,30 +59,41 @@ func BenchmarkAttention(b *testing.B) {
 		{1, 8, 1024, 1024, 40}, {2, 8, 1024, 1024, 40}, {1, 8, 256, 256, 80}, {1, 8, 64, 64, 160}, {1, 8, 1024, 77, 40}, {1, 8, 4096, 4096, 40}, {1, 1, 4096, 4096, 512},
 	} {
 		b.Run(fmt.Sprintf("%dx%dof%d/%dto%d", c.batch, c.heads, c.size, c.queries, c.keys), func(b *testing.B) {
-			inTurn(b, session(b, graph(b, nil, false, c.attention)), session(b, graph(b, nil, true, c.attention)), c.inputs())
+			beside(b, session(b, graph(b, nil, false, c.attention)), session(b, graph(b, nil, true, c.attention)), c.inputs())
 		})
 	}
 }
 
-// inTurn reports what a run of our operator takes, beside one of ONNX Runtime's: medians.
-func inTurn(b *testing.B, theirs, ours *ort.Session, inputs map[string]op.Array) {
-	sessions := [2]*ort.Session{theirs, ours}
-	var took [2][]float64 // ms
+// contender is a session and what it reads; the name begins the unit of its time.
+type contender struct {
+	name    string
+	session *ort.Session
+	inputs  map[string]op.Array
+}
+
+// beside reports what a run of our operator takes, beside one of ONNX Runtime's.
+func beside(b *testing.B, theirs, ours *ort.Session, inputs map[string]op.Array) {
+	inTurn(b, contender{"onnxruntime-", theirs, inputs}, contender{"", ours, inputs})
+}
+
+// inTurn reports what runs of both take, medians, and the second one's in parts of the first one's.
+func inTurn(b *testing.B, contenders ...contender) {
+	medians := make([]float64, len(contenders)) // ms
+	took := make([][]float64, len(contenders))
 	for b.Loop() {
-		for i, s := range sessions {
+		for i, c := range contenders {
 			start := time.Now()
-			if _, err := s.Run(b.Context(), inputs); err != nil {
+			if _, err := c.session.Run(b.Context(), c.inputs); err != nil {
 				b.Fatal(err)
 			}
 			took[i] = append(took[i], time.Since(start).Seconds()*1e3)
 		}
 	}
-	for i := range took {
-		slices.Sort(took[i])
-	}
-	middle := len(took[0]) / 2
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(took[1][middle], "ms")
-	b.ReportMetric(took[0][middle], "onnxruntime-ms")
-	b.ReportMetric(took[1][middle]/took[0][middle], "ratio")
+	for i, c := range contenders {
+		slices.Sort(took[i])
+		medians[i] = took[i][len(took[i])/2]
+		b.ReportMetric(medians[i], c.name+"ms")
+	}
+	b.ReportMetric(medians[1]/medians[0], "ratio")
 }

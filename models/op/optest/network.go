@@ -149,5 +149,5 @@ func offset(s op.Scope, x, w []op.Tensor) op.Tensor {
 		s.Fail("%v", err)
 	}
 	down, up, _ := s.WithOffsets(layout, x[1]).Delta(4, 5)
-	return x[0].Linear(w[0], op.Tensor{}).Add(x[0].MatMul(down).MatMul(up))
+	return x[0].LoRALinear(w[0], op.Tensor{}, down, up)
 }

@@ -170,5 +170,6 @@ OrtCustomOp geglu();
 OrtCustomOp attention_op();
 OrtCustomOp conv();
 OrtCustomOp linear_layer();
+OrtCustomOp lora_linear();
 OrtCustomOp group_norm();
 OrtCustomOp layer_norm();

@@ -95,12 +95,23 @@ INLINE void store_rows(const float* product, int64_t count, int64_t width, float
   }
 }
 
-// outputs from the one at first on, of count rows of y [., out]: their weight [outputs, in], points [in, lanes].
+// lower [rank, lanes] is what down [in, rank] makes of points [in, lanes].
 template <class S>
-INLINE void compute_rows(const float* weight, const float* bias, int64_t in, int64_t out, const float* points, int64_t first, int64_t outputs,
-                    int64_t count, float* y) {
+INLINE void compute_lower(const float* down, int64_t in, int64_t rank, const float* points, int64_t count, float* lower) {
+  constexpr int together = 4;
+  const int64_t most = rank / together * together;
+  multiply<S, together>(in, most, down, kPanel, 1, rank, points, count, true, lower);
+  multiply<S, 1>(in, rank - most, down + most, kPanel, 1, rank, points, count, true, lower + most * S::lanes);
+}
+
+// outputs from the one at first on, of count rows of y [., out]: their weight [outputs, in], points [in + rank, lanes], of which the last ones are
+// those of up [rank, out].
+template <class S>
+INLINE void compute_rows(const float* weight, const float* bias, int64_t in, int64_t out, int64_t rank, const float* up, const float* points,
+                         int64_t first, int64_t outputs, int64_t count, float* y) {
   alignas(64) float product[kOutputs * S::lanes];
   multiply<S>(in, outputs, weight, kPanel * in, in, 1, points, count, true, product);
+  multiply<S>(rank, outputs, up + first, kPanel, 1, out, points + in * S::lanes, count, false, product);
   for (int64_t o = 0; o < outputs; o += kPanel) store_rows<S>(product + o * S::lanes, count, out, y + first + o, bias + first + o);
 }
 
@@ -116,12 +127,14 @@ INLINE void compute_image(const float* weight, const float* bias, int64_t in, in
 
 // Kernels are the functions above.
 struct Kernels {
-  using Compute = void(const float* weight, const float* bias, int64_t in, int64_t size, const float* points, int64_t first, int64_t outputs,
-                       int64_t count, float* y);
   int64_t lanes;
   void (*pack_rows)(const float* x, int64_t in, int64_t count, int64_t from, int64_t to, float* points);
   void (*pack_image)(const float* x, const Image& image, int64_t first, int64_t count, int64_t from, int64_t to, float* points);
-  Compute *compute_rows, *compute_image;
+  void (*compute_lower)(const float* down, int64_t in, int64_t rank, const float* points, int64_t count, float* lower);
+  void (*compute_rows)(const float* weight, const float* bias, int64_t in, int64_t out, int64_t rank, const float* up, const float* points,
+                       int64_t first, int64_t outputs, int64_t count, float* y);
+  void (*compute_image)(const float* weight, const float* bias, int64_t in, int64_t places, const float* points, int64_t first, int64_t outputs,
+                        int64_t count, float* y);
 };
 
 #define LINEAR(name, set, ...)                                                                                                                   \
@@ -132,15 +145,18 @@ struct Kernels {
                                             float* points) {                                                                                     \
     pack_image<set>(x, image, first, count, from, to, points);                                                                                   \
   }                                                                                                                                              \
-  __VA_ARGS__ static void name##_compute_rows(const float* weight, const float* bias, int64_t in, int64_t size, const float* points,             \
-                                              int64_t first, int64_t outputs, int64_t count, float* y) {                                         \
-    compute_rows<set>(weight, bias, in, size, points, first, outputs, count, y);                                                                 \
+  __VA_ARGS__ static void name##_compute_lower(const float* down, int64_t in, int64_t rank, const float* points, int64_t count, float* lower) {  \
+    compute_lower<set>(down, in, rank, points, count, lower);                                                                                    \
   }                                                                                                                                              \
-  __VA_ARGS__ static void name##_compute_image(const float* weight, const float* bias, int64_t in, int64_t size, const float* points,            \
+  __VA_ARGS__ static void name##_compute_rows(const float* weight, const float* bias, int64_t in, int64_t out, int64_t rank, const float* up,    \
+                                              const float* points, int64_t first, int64_t outputs, int64_t count, float* y) {                    \
+    compute_rows<set>(weight, bias, in, out, rank, up, points, first, outputs, count, y);                                                        \
+  }                                                                                                                                              \
+  __VA_ARGS__ static void name##_compute_image(const float* weight, const float* bias, int64_t in, int64_t places, const float* points,          \
                                                int64_t first, int64_t outputs, int64_t count, float* y) {                                        \
-    compute_image<set>(weight, bias, in, size, points, first, outputs, count, y);                                                                \
+    compute_image<set>(weight, bias, in, places, points, first, outputs, count, y);                                                              \
   }                                                                                                                                              \
-  static const Kernels name = {set::lanes, name##_pack_rows, name##_pack_image, name##_compute_rows, name##_compute_image};
+  static const Kernels name = {set::lanes, name##_pack_rows, name##_pack_image, name##_compute_lower, name##_compute_rows, name##_compute_image};
 FOR_EACH_SET(LINEAR)
 
 }  // namespace linear

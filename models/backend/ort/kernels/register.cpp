@@ -6,7 +6,7 @@ const OrtApi* api;
 
 // RegisterCustomOps is what ONNX Runtime calls of the library, for each session's options.
 extern "C" __attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
-  static const OrtCustomOp operators[] = {geglu(), attention_op(), conv(), linear_layer(), group_norm(), layer_norm()};
+  static const OrtCustomOp operators[] = {geglu(), attention_op(), conv(), linear_layer(), lora_linear(), group_norm(), layer_norm()};
   static OrtCustomOpDomain* domain = nullptr;
   static std::mutex mutex;
   std::lock_guard<std::mutex> lock(mutex);

@@ -73,14 +73,14 @@ INLINE void multiply_block(int64_t in, const float* weights, int64_t row, int64_
     for (int n = 0; n < N; n++) std::memcpy(product + c * S::lanes + n * S::width, &sum[n][c], sizeof(V));
 }
 
-// product [outputs, lanes] is, or gains, weights times points [in, lanes], of which count lanes matter. The weights of an output are step apart, of a
-// panel's outputs row apart, and panels are panel apart. Every value is the same sum whatever else is computed.
-template <class S, int N = S::N>
+// product [outputs, lanes] is, or gains, weights times points [in, lanes], of which count lanes matter; outputs is a multiple of Together. The weights
+// of an output are step apart, of a panel's outputs row apart, and panels are panel apart. Every value is the same sum whatever else is computed.
+template <class S, int Together = kPanel, int N = S::N>
 INLINE void multiply(int64_t in, int64_t outputs, const float* weights, int64_t panel, int64_t row, int64_t step, const float* points, int64_t count,
                      bool first, float* product) {
   if constexpr (N > 1)
-    if (count <= (N - 1) * S::width) return multiply<S, N - 1>(in, outputs, weights, panel, row, step, points, count, first, product);
-  constexpr int C = N == 1 ? kPanel : S::C;  // few sums at once would wait for each other
+    if (count <= (N - 1) * S::width) return multiply<S, Together, N - 1>(in, outputs, weights, panel, row, step, points, count, first, product);
+  constexpr int C = N == 1 ? Together : std::min(S::C, Together);  // few sums at once would wait for each other
   for (int64_t i = 0; i < in; i += S::depth) {
     const int64_t inputs = std::min(S::depth, in - i);
     for (int64_t o = 0; o < outputs; o += C) {

@@ -104,19 +104,27 @@ static double patches(const linear::Kernels& kernels) {
   return d.relative();
 }
 
+// A layer whose weight is w, and changed by down and up of a rank.
 static double layer(const linear::Kernels& kernels) {
   Difference d;
-  struct { int64_t rows, in, out; } sizes[] = {{1, 8, 8}, {7, 20, 16}, {16, 16, 8}, {17, 3, 24}, {32, 33, 8}, {30, 64, 16}, {70, 600, 72}};
+  struct { int64_t rows, in, out, rank; } sizes[] = {{1, 8, 8, 0}, {7, 20, 16, 4}, {16, 16, 8, 3}, {17, 3, 24, 1}, {32, 33, 8, 0}, {30, 64, 16, 6},
+                                                     {70, 600, 72, 13}};
   for (const auto& s : sizes) {
-    const auto x = filled(s.rows * s.in), w = filled(s.out * s.in), bias = filled(s.out);
-    std::vector<float> y(s.rows * s.out, NAN), points(s.in * kernels.lanes, NAN);
+    const auto x = filled(s.rows * s.in), bias = filled(s.out), down = filled(s.in * s.rank), up = filled(s.rank * s.out);
+    auto w = filled(s.out * s.in);
+    std::vector<float> y(s.rows * s.out, NAN), points((s.in + s.rank) * kernels.lanes, NAN);
     for (int64_t row = 0; row < s.rows; row += kernels.lanes) {
       const int64_t count = std::min(kernels.lanes, s.rows - row);
       kernels.pack_rows(x.data() + row * s.in, s.in, count, 0, s.in / 2, points.data());
       kernels.pack_rows(x.data() + row * s.in, s.in, count, s.in / 2, s.in, points.data());
+      kernels.compute_lower(down.data(), s.in, s.rank, points.data(), count, &points[s.in * kernels.lanes]);
       for (int64_t o = 0; o < s.out; o += kOutputs)
-        kernels.compute_rows(&w[o * s.in], bias.data(), s.in, s.out, points.data(), o, std::min(kOutputs, s.out - o), count, y.data() + row * s.out);
+        kernels.compute_rows(&w[o * s.in], bias.data(), s.in, s.out, s.rank, up.data(), points.data(), o, std::min(kOutputs, s.out - o), count,
+                             y.data() + row * s.out);
     }
+    for (int64_t o = 0; o < s.out; o++)
+      for (int64_t i = 0; i < s.in; i++)
+        for (int64_t k = 0; k < s.rank; k++) w[o * s.in + i] += down[i * s.rank + k] * up[k * s.out + o];
     const linear::Image point{1, 1, 1, 1, 1, 0, 0, 1, 1};  // a row is a batch's image of one place
     compare(d, point, s.rows, s.in, s.out, x.data(), w.data(), bias.data(), y.data());
   }
