@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"time"
 
+	"likeness/models/memory"
 	"likeness/models/safetensors"
 )
 
@@ -147,13 +149,13 @@ func IsData(data []byte) bool {
 // Read opens a concept file. What is wrong with it is a *DamagedError.
 func Read(path string) (*Concept, error) {
 	stat, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("concept %s: %w", path, unwrapPath(err))
-	}
-	if !stat.Mode().IsRegular() || stat.Size() > maxFile {
+	if err == nil && (!stat.Mode().IsRegular() || stat.Size() > maxFile) {
 		return nil, &DamagedError{Path: path, Reason: "not a concept file"}
 	}
-	data, err := os.ReadFile(path)
+	var data []byte
+	if err == nil {
+		data, err = readFile(path, int(stat.Size()))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("concept %s: %w", path, unwrapPath(err))
 	}
@@ -165,6 +167,18 @@ func Read(path string) (*Concept, error) {
 	return c, err
 }
 
+// readFile reads the size bytes of a file.
+func readFile(path string, size int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data := memory.Make[byte](size)
+	_, err = io.ReadFull(f, data)
+	return data, err
+}
+
 func unwrapPath(err error) error {
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -173,7 +187,8 @@ func unwrapPath(err error) error {
 	return err
 }
 
-// Unmarshal decodes and validates what Marshal made. The error is a *DamagedError.
+// Unmarshal decodes and validates what Marshal made. The concept's numbers are in data, where they can be used as they lie there. The error is
+// a *DamagedError.
 func Unmarshal(data []byte) (*Concept, error) {
 	file, err := safetensors.Parse(data)
 	if err != nil {

@@ -35,7 +35,8 @@ func TestPack(t *testing.T) {
 	}
 }
 
-// What is read from a file is the packed vector already where all ranks are one, and is the same as a copy of its parts in any case.
+// What is read from a file, another program's or our own, is the packed vector already where all ranks are one, and is the same as a copy of its
+// parts in any case.
 func TestPackOfFile(t *testing.T) {
 	base := openBase(t)
 	for file, parts := range map[string]bool{"peft_a": true, "trainer_a": false, "alphas_a": false} {
@@ -43,7 +44,30 @@ func TestPackOfFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		c, err := a.Concept(base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		own := filepath.Join(t.TempDir(), "own.safetensors")
+		if err := c.Write(own); err != nil {
+			t.Fatal(err)
+		}
+		if c, err = concept.Read(own); err != nil {
+			t.Fatal(err)
+		}
 		for component, deltas := range a.LoRA {
+			_, one, err := Pack(deltas)
+			if err != nil {
+				t.Fatal(err)
+			}
+			read := c.LoRA[component]
+			_, other, err := Pack(read)
+			if err != nil || !slices.Equal(one, other) {
+				t.Errorf("%s: %s is packed in another way from a concept's file: %v", file, component, err)
+			}
+			if is := &other[0] == &read[Targets(read)[0].Path].Down[0]; is != parts {
+				t.Errorf("%s: %s: a concept's deltas are parts of the vector: %v", file, component, is)
+			}
 			copies := map[string]concept.Delta{}
 			for path, d := range deltas {
 				d.Down, d.Up = slices.Clone(d.Down), slices.Clone(d.Up)

@@ -18,8 +18,12 @@ func bytesOf(v []float32) []byte {
 // F32 makes a float32 tensor. Its shape is checked when it is written.
 func F32(data []float32, shape ...int) Tensor {
 	p := make([]byte, 4*len(data))
-	for i, v := range data {
-		binary.LittleEndian.PutUint32(p[4*i:], math.Float32bits(v))
+	if isLittle {
+		copy(p, bytesOf(data))
+	} else {
+		for i, v := range data {
+			binary.LittleEndian.PutUint32(p[4*i:], math.Float32bits(v))
+		}
 	}
 	return Tensor{DType: TypeF32, Shape: shape, Data: p}
 }
@@ -67,10 +71,13 @@ func U8(data []byte, shape ...int) Tensor {
 	return Tensor{DType: TypeU8, Shape: shape, Data: data}
 }
 
-// Float32 converts an F64, F32, F16 or BF16 tensor.
+// Float32 converts an F64, F32, F16 or BF16 tensor. Data that is such numbers already, and lies as the processor reads them, is not copied.
 func (t Tensor) Float32() ([]float32, error) {
 	if !t.DType.isFloat() {
 		return nil, t.DType.noFloat()
+	}
+	if first := unsafe.SliceData(t.Data); t.DType == TypeF32 && isLittle && uintptr(unsafe.Pointer(first))%4 == 0 {
+		return unsafe.Slice((*float32)(unsafe.Pointer(first)), cap(t.Data)/4)[:len(t.Data)/4], nil
 	}
 	v := make([]float32, len(t.Data)/t.DType.Size())
 	t.DType.floats(v, t.Data)

@@ -2,7 +2,9 @@ package safetensors
 
 import (
 	"math"
+	"slices"
 	"testing"
+	"unsafe"
 )
 
 // halfValue is the closed form of IEEE 754 with 5 exponent and 10 mantissa bits, in float64.
@@ -89,6 +91,26 @@ func TestBFloat16EveryValue(t *testing.T) {
 		}
 		if got := ToBFloat16(math.Float32frombits(uint32(h)<<16 | 0x8001)); got != h+1 {
 			t.Fatalf("above the midpoint of %#04x: got %#04x", h, got)
+		}
+	}
+}
+
+// Numbers are read wherever their bytes begin; where they can be, they are those bytes, and with what lies behind.
+func TestNumbersInPlace(t *testing.T) {
+	want := []float32{1, -2, float32(math.Inf(1)), 1e-40}
+	bytes := append(make([]byte, 8), F32(want, 4).Data...)
+	for shift := range 4 {
+		moved := append(make([]byte, shift), bytes...)
+		data := moved[shift+8:]
+		got, err := Tensor{DType: TypeF32, Shape: []int{2}, Data: data[:8]}.Float32()
+		if err != nil || !slices.Equal(got, want[:2]) {
+			t.Fatalf("shifted by %d: got %v, %v", shift, got, err)
+		}
+		data[7] ^= 0x80
+		if inPlace := got[1] == 2; inPlace != (uintptr(unsafe.Pointer(&data[0]))%4 == 0 && isLittle) {
+			t.Errorf("shifted by %d: in place: %v", shift, inPlace)
+		} else if inPlace && !slices.Equal(got[:4][2:], want[2:]) {
+			t.Errorf("behind lie %v", got[:4][2:])
 		}
 	}
 }

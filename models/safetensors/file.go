@@ -15,6 +15,7 @@ import (
 type File struct {
 	path   string
 	data   io.ReaderAt
+	memory []byte // the whole file, where it was parsed
 	closer io.Closer
 	header *header
 }
@@ -42,9 +43,13 @@ func Open(path string) (*File, error) {
 	return file, nil
 }
 
-// Parse reads a whole file held in memory. The File refers to data; it needs no Close.
+// Parse reads a whole file held in memory. The File refers to data, and so do the bytes and tensors that it gives; it needs no Close.
 func Parse(data []byte) (*File, error) {
-	return read("data", bytes.NewReader(data), int64(len(data)))
+	f, err := read("data", bytes.NewReader(data), int64(len(data)))
+	if err == nil {
+		f.memory = data
+	}
+	return f, err
 }
 
 func read(path string, r io.ReaderAt, size int64) (*File, error) {
@@ -106,11 +111,14 @@ func (f *File) Info(name string) (info Info, ok bool) {
 // Metadata is a copy of the header's free text fields, never nil.
 func (f *File) Metadata() map[string]string { return maps.Clone(f.header.metadata) }
 
-// Bytes reads the named tensor's little-endian bytes.
+// Bytes reads the named tensor's little-endian bytes; of a file in memory they are that memory.
 func (f *File) Bytes(name string) ([]byte, error) {
 	info, ok := f.header.infos[name]
 	if !ok {
 		return nil, &Error{Path: f.path, Tensor: name, Reason: "no such tensor"}
+	}
+	if f.memory != nil {
+		return f.memory[info.Offset:][:info.Length], nil
 	}
 	p := make([]byte, info.Length)
 	if err := readAt(f.data, p, info.Offset); err != nil {
