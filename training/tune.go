@@ -205,15 +205,15 @@ func (l *tuneLine) show(e tune.Event) {
 		every, before, after = 100*time.Millisecond, "\r\x1b[K", ""
 	}
 	if e.Plan != nil {
-		fmt.Fprintln(os.Stderr, e.Preparing)
+		fmt.Fprintln(os.Stderr, e.Doing)
 		return
 	}
-	if time.Since(l.shown) < every && (e.Step < e.Steps || e.Preparing != "") {
+	if time.Since(l.shown) < every && (e.Step < e.Steps || e.Doing != "") {
 		return
 	}
 	l.shown = time.Now()
-	if e.Preparing != "" {
-		fmt.Fprint(os.Stderr, before, e.Preparing, after)
+	if e.Doing != "" {
+		fmt.Fprint(os.Stderr, before, e.Doing, after)
 		return
 	}
 	fmt.Fprintf(os.Stderr, "%sstep %d/%d  loss %.4f  held-out %.4f (best at step %d)  %.2f steps/s  %s left%s",

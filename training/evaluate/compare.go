@@ -286,7 +286,7 @@ func (c *comparison) learn(ctx context.Context, k candidate, photos []tune.Photo
 		return learnt{concept: made}, err
 	}
 	result, err := tune.Tune(ctx, c.base, photos, k.tuning, func(e tune.Event) {
-		if told != nil && e.Preparing == "" {
+		if told != nil && e.Doing == "" {
 			told(float64(e.Step) / float64(e.Steps))
 		}
 	})

@@ -34,7 +34,7 @@ func TestResume(t *testing.T) {
 		}
 		var steps []int
 		rest, err := Tune(t.Context(), b, photos, cfg, func(e Event) {
-			if e.Preparing == "" {
+			if e.Doing == "" {
 				steps = append(steps, e.Step)
 			}
 		})

@@ -14,9 +14,9 @@ import (
 // maxNotes is how many different remarks on photos a concept keeps.
 const maxNotes = 8
 
-// concept makes what was learned a concept; lost is the part of weights' changes that it does not hold.
-func (t *task) concept(numbers map[string]op.Array) (c *concept.Concept, lost float64, err error) {
-	vectors, layers, lost, err := t.learner.learned(t.base.engine, numbers)
+// concept makes what was learned a concept, and tells how far it is; lost is the part of weights' changes that it does not hold.
+func (t *task) concept(numbers map[string]op.Array, tell func(string)) (c *concept.Concept, lost float64, err error) {
+	vectors, layers, lost, err := t.learner.learned(t.base.engine, numbers, tell)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -50,7 +50,7 @@ type Event struct {
 	PerSecond   float64       // steps a second
 	Sample      image.Image   // nil on most steps
 	Plan        *Plan         // what memory the run takes, in the first event
-	Preparing   string        // what is done before the first step; the other fields are zero then
+	Doing       string        // what is done before the first step or after the last; the other fields are zero then
 }
 
 // DivergedError is a training whose loss is no number any more. What was best before is not lost.

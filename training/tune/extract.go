@@ -4,42 +4,74 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"slices"
 
+	"gonum.org/v1/gonum/lapack/lapack64"
 	"gonum.org/v1/gonum/mat"
 
 	"likeness/encoder/concept"
 )
 
-// extract is the change of a rank that is nearest to a change [out, in] (Eckart and Young 1936), and the square of what it leaves out.
+// How the dominant singular vectors of a change are looked for: with so many more than are wanted, in so many rounds.
+const (
+	oversampling = 16
+	rounds       = 3
+)
+
+// extract is about the change of a rank that is nearest to a change [out, in] (Eckart and Young 1936), and the square of what it leaves out: an
+// orthonormal basis of the change's range is found by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), which is exact
+// where it has all dimensions.
 func extract(change []float32, out, in, rank int) (d concept.Delta, left float64, err error) {
-	data := make([]float64, len(change))
+	a, square := mat.NewDense(out, in, nil), 0.0
 	for i, v := range change {
-		data[i] = float64(v)
+		a.Set(i/in, i%in, float64(v))
+		square += float64(v) * float64(v)
 	}
+	k := min(rank+oversampling, out, in)
+	r := rand.New(rand.NewPCG(uint64(out), uint64(in)))
+	basis := mat.NewDense(in, k, nil)
+	basis.Apply(func(_, _ int, _ float64) float64 { return r.NormFloat64() }, basis)
+	for range rounds {
+		var image, domain mat.Dense
+		image.Mul(a, basis)
+		domain.Mul(a.T(), orthonormal(&image))
+		basis = orthonormal(&domain)
+	}
+	// The change is about a · basis · basisᵀ.
+	var seen, u, v, right mat.Dense
+	seen.Mul(a, basis)
 	var svd mat.SVD
-	if !svd.Factorize(mat.NewDense(out, in, data), mat.SVDThin) {
+	if !svd.Factorize(&seen, mat.SVDThin) {
 		return d, 0, fmt.Errorf("the singular values of a change [%d, %d] were not found", out, in)
 	}
-	var u, v mat.Dense
 	svd.UTo(&u)
 	svd.VTo(&v)
-	values := svd.Values(nil)
-	d = concept.Delta{In: in, Out: out, Rank: min(rank, len(values))}
-	for k, s := range values {
-		if k >= d.Rank {
-			left += s * s
-			continue
-		}
+	right.Mul(basis, &v)
+	d = concept.Delta{In: in, Out: out, Rank: min(rank, k)}
+	left = square
+	for n, s := range svd.Values(nil)[:d.Rank] {
+		left -= s * s
 		root := math.Sqrt(s)
 		for i := range in {
-			d.Down = append(d.Down, float32(root*v.At(i, k)))
+			d.Down = append(d.Down, float32(root*right.At(i, n)))
 		}
 		for o := range out {
-			d.Up = append(d.Up, float32(root*u.At(o, k)))
+			d.Up = append(d.Up, float32(root*u.At(o, n)))
 		}
 	}
-	return d, left, nil
+	return d, max(left, 0), nil
+}
+
+// orthonormal makes the columns of m, which are no more than its rows, an orthonormal basis of what they span.
+func orthonormal(m *mat.Dense) *mat.Dense {
+	rows, columns := m.Dims()
+	tau, size := make([]float64, columns), make([]float64, 1)
+	lapack64.Geqrf(m.RawMatrix(), tau, size, -1)
+	work := make([]float64, max(int(size[0]), rows))
+	lapack64.Geqrf(m.RawMatrix(), tau, work, len(work))
+	lapack64.Orgqr(m.RawMatrix(), tau, work, len(work))
+	return m
 }
 
 // changesOf are those of singular values, for shifts.

@@ -119,8 +119,8 @@ func (l *learner) rates() map[string]float64 {
 
 // learned puts numbers in the place of the first values; the gain is in the layers' up halves then. lost is the part of weights' changes
 // that layers do not hold.
-func (l *learner) learned(engine *torch.Engine, numbers map[string]op.Array) (vectors []float32, layers concept.LoRA, lost float64, err error) {
-	if layers, lost, err = l.extracted(engine, numbers); err != nil {
+func (l *learner) learned(engine *torch.Engine, numbers map[string]op.Array, tell func(string)) (vectors []float32, layers concept.LoRA, lost float64, err error) {
+	if layers, lost, err = l.extracted(engine, numbers, tell); err != nil {
 		return nil, nil, 0, err
 	}
 	for component, first := range l.layers {

@@ -51,14 +51,11 @@ func Tune(ctx context.Context, b *Base, photos []Photo, cfg Config, report func(
 	if err != nil {
 		return nil, err
 	}
-	if report != nil {
-		report(Event{Preparing: plan.String(), Plan: &plan})
+	if report == nil {
+		report = func(Event) {}
 	}
-	if err := t.prepare(func(what string) {
-		if report != nil {
-			report(Event{Preparing: what})
-		}
-	}); err != nil {
+	report(Event{Doing: plan.String(), Plan: &plan})
+	if err := t.prepare(func(what string) { report(Event{Doing: what}) }); err != nil {
 		t.free()
 		return nil, err
 	}
@@ -216,7 +213,7 @@ func (r *run) result(ctx context.Context, report func(Event)) (*Result, error) {
 	if r.best == nil {
 		return nil, err
 	}
-	c, lost, problem := r.concept(r.best)
+	c, lost, problem := r.concept(r.best, func(what string) { report(Event{Doing: what}) })
 	if problem != nil {
 		return nil, errors.Join(err, problem)
 	}
@@ -269,9 +266,6 @@ func (r *run) train(ctx context.Context, report func(Event)) error {
 
 // tell reports a step.
 func (r *run) tell(loss float64, report func(Event)) error {
-	if report == nil {
-		return nil
-	}
 	each := r.elapsed / time.Duration(r.step)
 	e := Event{Step: r.step, Steps: r.cfg.Steps, Loss: loss, HeldOut: r.last, Best: r.bestStep,
 		Left: each * time.Duration(r.cfg.Steps-r.step), PerSecond: 1 / each.Seconds()}

@@ -55,7 +55,7 @@ func TestServedPictures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := r.train(t.Context(), nil); err != nil {
+			if err := r.train(t.Context(), func(Event) {}); err != nil {
 				t.Fatal(err)
 			}
 			want, err := r.pictures(goldenPicture.Steps, goldenPicture.GuidanceScale)
@@ -66,7 +66,7 @@ func TestServedPictures(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c, _, err := r.concept(numbers)
+			c, _, err := r.concept(numbers, func(string) {})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +110,7 @@ func TestSavedModels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			result, err := r.result(t.Context(), nil)
+			result, err := r.result(t.Context(), func(Event) {})
 			if err != nil {
 				t.Fatal(err)
 			}

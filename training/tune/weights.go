@@ -100,11 +100,14 @@ func (b *Base) weightsOf(component string, match func(name string, dims []int) b
 }
 
 // extracted are the weights' changes as low-rank changes of layers, and which part of the change they do not hold: what is above the
-// rank, and all of what is no linear layer or 1×1 convolution of a block.
-func (l *learner) extracted(engine *torch.Engine, numbers map[string]op.Array) (layers concept.LoRA, lost float64, err error) {
+// rank, and all of what is no linear layer or 1×1 convolution of a block. It tells how far it is.
+func (l *learner) extracted(engine *torch.Engine, numbers map[string]op.Array, tell func(string)) (layers concept.LoRA, lost float64, err error) {
 	layers = concept.LoRA{}
 	var all, left float64
+	done := 0
 	add := func(name string, dims []int, square float64, nearest func() (concept.Delta, float64, error)) error {
+		done++
+		tell(fmt.Sprintf("keeping the change of weight %d of %d", done, len(l.weights)+len(l.spectra)))
 		all += square
 		component, path, ok := layerOf(name, dims)
 		if square == 0 || !ok {

@@ -192,7 +192,7 @@ func config(s protocol.Settings) tune.Config {
 }
 
 func (w *Worker) report(job string, e tune.Event) {
-	if e.Preparing != "" {
+	if e.Doing != "" {
 		return
 	}
 	step := &protocol.Step{Step: e.Step, Steps: e.Steps, Loss: e.Loss, HeldOut: e.HeldOut, Best: e.Best, SecondsLeft: e.Left.Seconds(), PerSecond: e.PerSecond}
