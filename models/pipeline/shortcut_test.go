@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -66,9 +67,19 @@ func (r *recorded) Run(ctx context.Context, in map[string]op.Array) (map[string]
 	if err == nil && r.name == checkpoint.UNet {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.turns = append(r.turns, turn{in, out})
+		r.turns = append(r.turns, turn{kept(in), kept(out)})
 	}
 	return out, err
+}
+
+// kept are arrays as they are now: the engine uses their memory again.
+func kept(arrays map[string]op.Array) map[string]op.Array {
+	arrays = maps.Clone(arrays)
+	for name, a := range arrays {
+		a.F32 = slices.Clone(a.F32)
+		arrays[name] = a
+	}
+	return arrays
 }
 
 func (r *recorded) Close() error {
