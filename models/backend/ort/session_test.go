@@ -3,6 +3,8 @@ package ort_test
 import (
 	"context"
 	"errors"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -11,6 +13,8 @@ import (
 	"likeness/models/backend/onnx"
 	"likeness/models/backend/ort"
 	"likeness/models/op"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // affine is x [B, 2] → y = x·Wᵀ + b [B, 3], where W is weights' "w" and b counts 0, 1, 2; and best [B], the place of y's maximum.
@@ -179,5 +183,34 @@ func TestScalarOutput(t *testing.T) {
 	out := run(t, s, map[string]op.Array{"x": op.Floats([]float32{1, 2, 3, 6}, 2, 2)})
 	if mean := out["mean"]; len(mean.Dims) != 0 || len(mean.F32) != 1 || mean.F32[0] != 3 {
 		t.Errorf("mean is %v, want the scalar 3", mean)
+	}
+}
+
+// TestOpenTogether: the first sessions of a process may be opened at once, as a server's are. Each child is a process of its own.
+func TestOpenTogether(t *testing.T) {
+	const child = "LIKENESS_OPEN_TOGETHER"
+	if os.Getenv(child) == "" {
+		for range 10 {
+			c := exec.Command(os.Args[0], "-test.run", "^TestOpenTogether$")
+			c.Env = append(os.Environ(), child+"=1")
+			if out, err := c.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		}
+		return
+	}
+	g := graph(t, nil, true, func(s op.Scope) op.Tensor { return s.Input("x", op.Float32, 1) })
+	var group errgroup.Group
+	for range 16 {
+		group.Go(func() error {
+			s, err := ort.Open(g, ort.Options{Threads: 1})
+			if err != nil {
+				return err
+			}
+			return s.Close()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }
