@@ -168,32 +168,32 @@ func (r *reader) fill(layers []*layer, total int, alphas alphas) {
 	n := runtime.GOMAXPROCS(0)
 	for first := range n {
 		workers.Go(func() {
-			var upper []float32 // of a layer after the other
 			for i := first; i < len(layers); i += n {
-				size := len(layers[i].delta.Up)
-				upper = slices.Grow(upper[:0], size)[:size]
-				r.fillLayer(layers[i], upper, alphas)
+				r.fillLayer(layers[i], alphas)
 			}
 		})
 	}
 	workers.Wait()
 }
 
-// fillLayer reads the numbers of a layer's change, those of its upper half by way of upper, [out, rank].
-func (r *reader) fillLayer(l *layer, upper []float32, alphas alphas) {
+// fillLayer reads the numbers of a layer's change.
+func (r *reader) fillLayer(l *layer, alphas alphas) {
 	d := l.delta
 	if d.Rank == 0 {
 		return // it was not measured
 	}
-	for _, half := range []struct {
-		values []float32
-		key    string
-	}{{d.Down, l.keys[down]}, {upper, l.keys[up]}} {
-		if reason := fill(half.values, r.file, half.key); reason != "" {
-			l.problem(half.key, "%s", reason)
+	var halves [2][]float32 // [rank, in] and [out, rank]
+	for part := range halves {
+		reason := ""
+		if halves[part], reason = numbers(r.file, l.keys[part]); reason != "" {
+			l.problem(l.keys[part], "%s", reason)
 		}
 	}
-	scale := r.scale(l, alphas)
+	scale, upper := r.scale(l, alphas), halves[up]
+	if len(l.problems) > 0 {
+		return
+	}
+	copy(d.Down, halves[down])
 	for k := range d.Rank {
 		row := d.Up[k*d.Out:][:d.Out]
 		for o := range row {
@@ -224,9 +224,10 @@ func (r *reader) scale(l *layer, alphas alphas) float32 {
 	if whole, _, err := r.file.Int64(key); err == nil { // some trainers write an integer
 		return float32(whole[0]) / float32(rank)
 	}
-	value := []float32{0}
-	if reason := fill(value, r.file, key); reason != "" {
+	value, reason := numbers(r.file, key)
+	if reason != "" {
 		l.problem(key, "%s", reason)
+		return 0
 	}
 	return value[0] / float32(rank)
 }

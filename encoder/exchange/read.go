@@ -44,7 +44,7 @@ func Read(path string, base *Base) (*Adapter, error) {
 	if err := refusePickle(path, f); err != nil {
 		return nil, err
 	}
-	file, err := safetensors.Open(path)
+	file, err := safetensors.Map(path)
 	if err != nil {
 		return nil, err
 	}
@@ -142,24 +142,27 @@ func (r *reader) values(key string) (values []float32, shape []int, ok bool) {
 		r.problem(key, "the tensor is larger than any LoRA's")
 		return nil, nil, false
 	}
-	values = make([]float32, n)
-	if reason := fill(values, r.file, key); reason != "" {
+	values, reason := numbers(r.file, key)
+	if reason != "" {
 		r.problem(key, "%s", reason)
 		return nil, nil, false
 	}
-	return values, info.Shape, true
+	return slices.Clone(values), info.Shape, true
 }
 
-// fill reads a tensor into values, of which there are as many as it has, and says why it cannot.
-func fill(values []float32, file *safetensors.File, key string) (reason string) {
-	if err := file.ReadFloat32(key, values); err != nil {
-		info, _ := file.Info(key)
-		return fmt.Sprintf("%s is no type of floating-point numbers", info.DType)
+// numbers are those of a tensor, which may be the file's own memory, or why there are none.
+func numbers(file *safetensors.File, key string) (values []float32, reason string) {
+	tensor, err := file.Tensor(key)
+	if err == nil {
+		values, err = tensor.Float32()
+	}
+	if err != nil {
+		return nil, fmt.Sprintf("%s is no type of floating-point numbers", tensor.DType)
 	}
 	if !op.Finite(values) {
-		return "the tensor holds values that are not finite numbers"
+		return nil, "the tensor holds values that are not finite numbers"
 	}
-	return ""
+	return values, ""
 }
 
 var notInWords = regexp.MustCompile(`[^a-z0-9_-]+`)

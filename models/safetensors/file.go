@@ -9,13 +9,14 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"syscall"
 )
 
 // File is an open safetensors file; only its header is in memory. It is safe for concurrent use until Close.
 type File struct {
 	path   string
 	data   io.ReaderAt
-	memory []byte // the whole file, where it was parsed
+	memory []byte // the whole file, where it was parsed or mapped
 	closer io.Closer
 	header *header
 }
@@ -42,6 +43,32 @@ func Open(path string) (*File, error) {
 	file.closer = f
 	return file, nil
 }
+
+// Map is Open of a file that is read now: its bytes and tensors are the system's pages of it, until Close. The file must keep its size until then.
+func Map(path string) (*File, error) {
+	f, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	file := f.closer.(*os.File)
+	stat, err := file.Stat()
+	if err == nil {
+		f.memory, err = syscall.Mmap(int(file.Fd()), 0, int(stat.Size()), syscall.PROT_READ, syscall.MAP_SHARED)
+	}
+	if err != nil {
+		return nil, errors.Join(&Error{Path: path, Reason: "cannot map", Err: unwrapPath(err)}, f.Close())
+	}
+	f.data, f.closer = bytes.NewReader(f.memory), mapping{file, f.memory}
+	return f, nil
+}
+
+// mapping closes a mapped file.
+type mapping struct {
+	*os.File
+	memory []byte
+}
+
+func (m mapping) Close() error { return errors.Join(syscall.Munmap(m.memory), m.File.Close()) }
 
 // Parse reads a whole file held in memory. The File refers to data, and so do the bytes and tensors that it gives; it needs no Close.
 func Parse(data []byte) (*File, error) {
@@ -111,7 +138,7 @@ func (f *File) Info(name string) (info Info, ok bool) {
 // Metadata is a copy of the header's free text fields, never nil.
 func (f *File) Metadata() map[string]string { return maps.Clone(f.header.metadata) }
 
-// Bytes reads the named tensor's little-endian bytes; of a file in memory they are that memory.
+// Bytes reads the named tensor's little-endian bytes; of a file in memory or mapped they are that memory.
 func (f *File) Bytes(name string) ([]byte, error) {
 	info, ok := f.header.infos[name]
 	if !ok {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -256,4 +257,35 @@ func FuzzParse(f *testing.F) {
 			t.Fatal("writing changed names or metadata")
 		}
 	})
+}
+
+// What is mapped is what is read, and refused where that is.
+func TestMap(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.safetensors")
+	if err := Write(path, map[string]Tensor{"x": F32([]float32{1, 2, 3}, 3), "y": F16([]float32{4, 5}, 2)}, map[string]string{"k": "v"}); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Map(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := f.Tensor("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if values, err := x.Float32(); err != nil || !slices.Equal(values, []float32{1, 2, 3}) {
+		t.Errorf("x: %v, %v", values, err)
+	}
+	if values, _, err := f.Float32("y"); err != nil || !slices.Equal(values, []float32{4, 5}) {
+		t.Errorf("y: %v, %v", values, err)
+	}
+	if f.Path() != path || f.Metadata()["k"] != "v" {
+		t.Errorf("%s: %v", f.Path(), f.Metadata())
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := Map(t.TempDir()); err == nil {
+		t.Error("a folder was mapped")
+	}
 }
