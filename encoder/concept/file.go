@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"time"
 
-	"likeness/models/memory"
 	"likeness/models/safetensors"
 )
 
@@ -174,7 +173,7 @@ func readFile(path string, size int) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data := memory.Make[byte](size)
+	data := make([]byte, size)
 	_, err = io.ReadFull(f, data)
 	return data, err
 }

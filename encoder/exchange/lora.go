@@ -16,7 +16,6 @@ import (
 	"sync"
 
 	"likeness/encoder/concept"
-	"likeness/models/memory"
 	"likeness/models/op"
 )
 
@@ -158,7 +157,7 @@ func (r *reader) measure(l *layer) {
 
 // fill reads the numbers of the layers that have been measured, total of them. They lie end to end, those of a network as Pack would put them.
 func (r *reader) fill(layers []*layer, total int, alphas alphas) {
-	numbers := memory.Make[float32](total)
+	numbers := make([]float32, total)
 	for _, l := range layers {
 		d := &l.delta
 		d.Down, numbers = numbers[:d.Rank*d.In], numbers[d.Rank*d.In:]
