@@ -5,9 +5,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -38,14 +41,54 @@ func Open(path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("concept store: %w", err)
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout})
-	if err != nil {
-		if err == bbolt.ErrTimeout {
-			return nil, fmt.Errorf("concept store %s is in use by another process: stop it, or name another file with --store", path)
-		}
+	err := create(path)
+	var s *Store
+	if err == nil {
+		s, err = open(path)
+	}
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return nil, fmt.Errorf("concept store %s is in use by another process: stop it, or name another file with --store", path)
+	case errors.Is(err, errDamaged):
+		return nil, fmt.Errorf("concept store %s: %w: put a copy in its place, or name another file with --store", path, err)
+	case err != nil:
 		return nil, fmt.Errorf("concept store %s: %w", path, err)
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
+	return s, nil
+}
+
+// create makes a new file whole or not at all, so that a full disk or a crash leaves no half of one. Where there is a file, it does nothing.
+func create(path string) error {
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".new-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	whole := filepath.Join(dir, filepath.Base(path))
+	s, err := open(whole)
+	if err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	_ = os.Link(whole, path) // another process was faster, or the file system has no links: then bbolt makes the file
+	return nil
+}
+
+func open(path string) (*Store, error) {
+	s := &Store{}
+	err := guarded(func() (err error) {
+		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = s.update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{valuesBucket, keysBucket, indexBucket, earlierBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
@@ -54,10 +97,33 @@ func Open(path string) (*Store, error) {
 		return nil
 	})
 	if err != nil {
-		db.Close()
-		return nil, fmt.Errorf("concept store %s: %w", path, err)
+		s.db.Close()
+		return nil, err
 	}
-	return &Store{db}, nil
+	return s, nil
+}
+
+// errDamaged says that the file is not as bbolt wrote it.
+var errDamaged = errors.New("the file is damaged or cut off")
+
+// guarded runs f, and gives its panic as errDamaged: bbolt panics over pages that make no sense, and reading beyond the end of a mapped file
+// that was cut off would end the process.
+func guarded(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w (%v)", errDamaged, p)
+		}
+	}()
+	return f()
+}
+
+func (s *Store) view(f func(*bbolt.Tx) error) error {
+	return guarded(func() error { return s.db.View(f) })
+}
+
+func (s *Store) update(f func(*bbolt.Tx) error) error {
+	return guarded(func() error { return s.db.Update(f) })
 }
 
 // Close releases the file.
@@ -72,7 +138,7 @@ func (s *Store) Put(ctx context.Context, c *concept.Concept) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return store.Unavailable(s.db.Update(func(tx *bbolt.Tx) error { return put(tx, c, value) }))
+	return store.Unavailable(s.update(func(tx *bbolt.Tx) error { return put(tx, c, value) }))
 }
 
 func put(tx *bbolt.Tx, c *concept.Concept, value []byte) error {
@@ -117,7 +183,7 @@ func (s *Store) Get(ctx context.Context, id string) (*concept.Concept, error) {
 		return nil, err
 	}
 	var value []byte
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.view(func(tx *bbolt.Tx) error {
 		value = bytes.Clone(tx.Bucket(valuesBucket).Get([]byte(id)))
 		return nil
 	})
@@ -136,7 +202,7 @@ func (s *Store) List(ctx context.Context, limit int, after string) (store.Page, 
 	if err := ctx.Err(); err != nil {
 		return page, err
 	}
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.view(func(tx *bbolt.Tx) error {
 		cursor := tx.Bucket(valuesBucket).Cursor()
 		id, value := cursor.Last()
 		if after != "" {
@@ -166,7 +232,7 @@ func (s *Store) Find(ctx context.Context, key store.Key, value string) (store.Pa
 	if err := ctx.Err(); err != nil {
 		return page, err
 	}
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	err := s.view(func(tx *bbolt.Tx) error {
 		var ids []string
 		start := prefix(key, value)
 		cursor := tx.Bucket(indexBucket).Cursor()
@@ -203,7 +269,7 @@ func (s *Store) alter(ctx context.Context, id string, change func(*store.Record)
 	}
 	var c *concept.Concept
 	var wrong error // the answer, where the file is not to blame
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.update(func(tx *bbolt.Tx) error {
 		r := record(tx, id)
 		before := r.Earlier
 		if c, wrong = change(r); wrong != nil {
@@ -256,7 +322,7 @@ func (s *Store) Earlier(ctx context.Context, id string) ([]*concept.Concept, err
 		return nil, err
 	}
 	var r *store.Record
-	if err := s.db.View(func(tx *bbolt.Tx) error { r = record(tx, id); return nil }); err != nil {
+	if err := s.view(func(tx *bbolt.Tx) error { r = record(tx, id); return nil }); err != nil {
 		return nil, store.Unavailable(err)
 	}
 	return r.Versions()
@@ -268,7 +334,7 @@ func (s *Store) Delete(ctx context.Context, id string) error {
 		return err
 	}
 	found := false
-	err := s.db.Update(func(tx *bbolt.Tx) error {
+	err := s.update(func(tx *bbolt.Tx) error {
 		found = tx.Bucket(valuesBucket).Get([]byte(id)) != nil
 		for version := range record(tx, id).Earlier {
 			if err := tx.Bucket(earlierBucket).Delete(earlierKey(id, version)); err != nil {

@@ -1,9 +1,14 @@
 package bolt
 
 import (
+	"bytes"
+	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -78,5 +83,119 @@ func TestOpenErrors(t *testing.T) {
 				s.Close()
 			}
 		}
+	}
+}
+
+// A file that cannot be written as a whole is not there afterwards, so that the next start, with room, makes it.
+func TestNoHalfOfAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	signal.Ignore(syscall.SIGXFSZ) // writes beyond the limit fail, then
+	defer signal.Reset(syscall.SIGXFSZ)
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []uint64{100, 4096, 8192, 12288, 20000} {
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: limit.Max}); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(path)
+		if e := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); e != nil {
+			t.Fatal(e)
+		}
+		if err == nil {
+			s.Close()
+			t.Fatalf("opened in %d bytes", size)
+		}
+		if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
+			t.Errorf("with room for %d bytes there is %v afterwards, %v", size, left, err)
+		}
+		if s, err = Open(path); err != nil {
+			t.Fatalf("after %d bytes: %v", size, err)
+		}
+		s.Close()
+		os.Remove(path)
+	}
+}
+
+// Several processes that make the same file agree on one.
+func TestCreateTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.db")
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if err := create(path); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if s, err := Open(path); err != nil {
+		t.Error(err)
+	} else {
+		s.Close()
+	}
+	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A file cut off anywhere, or overwritten in part, gives errors, never the end of the process.
+func TestDamagedFile(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.db")
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id string
+	for range 25 {
+		c := storetest.Concept("me", "p")
+		if err := s.Put(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		id = c.ID
+	}
+	s.Close()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := 0
+	try := func(name string, data []byte) {
+		cut := filepath.Join(dir, name) // one each, since bbolt keeps the lock on a file that it panicked over
+		if err := os.WriteFile(cut, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(cut)
+		if err != nil {
+			failed++
+			if !strings.Contains(err.Error(), cut) {
+				t.Errorf("%s: %v", name, err)
+			}
+			return
+		}
+		for _, use := range []func() error{
+			func() error { _, err := s.List(t.Context(), 100, ""); return err },
+			func() error { _, err := s.Find(t.Context(), store.ByWord, "me"); return err },
+			func() error { _, err := s.Get(t.Context(), id); return err },
+			func() error { return s.Put(t.Context(), storetest.Concept("you", "p")) },
+			func() error { return s.Delete(t.Context(), id) },
+		} {
+			if err := use(); err != nil {
+				failed++
+			}
+		}
+		s.Close()
+	}
+	page := os.Getpagesize()
+	for n := 1; n*page < len(data); n++ {
+		try(fmt.Sprintf("%d pages", n), data[:n*page])
+		broken := bytes.Clone(data)
+		copy(broken[n*page:], bytes.Repeat([]byte{0xa5}, page))
+		try(fmt.Sprintf("page %d", n), broken)
+	}
+	if failed == 0 {
+		t.Error("nothing failed")
 	}
 }
