@@ -170,7 +170,7 @@ func checkRows(t *testing.T, out *Comparison, wanted []candidate) {
 		if r.Reference {
 			continue
 		}
-		if r.KeptFacets == nil || r.KeptLayout == nil || r.Diversity == nil {
+		if r.KeptFacets == nil || r.KeptLayout == nil || r.Gained == nil || r.Diversity == nil {
 			t.Fatalf("%s: not all is measured", r.Method)
 		}
 		if r.Bytes <= 0 || r.PrepareMS <= 0 || r.PictureMS <= 0 || !(r.KeptLayout.Mean > -1 && r.KeptLayout.Mean <= 1) || !(r.Diversity.Mean > 0 && r.Diversity.Mean < 1) {
@@ -318,20 +318,29 @@ func TestValidationPersons(t *testing.T) {
 	}
 }
 
-func TestKeptOfEqualPictures(t *testing.T) {
+func TestBesideWithoutConcept(t *testing.T) {
 	c, err := newComparison(t.TempDir(), 1, nil, Config{Persons: 1, Pictures: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	a, b := plain(50), plain(200)
-	without := &shown{pictures: []image.Image{a, a}, sights: []Sight{{Labels: [6]int{1, 2, 3}}, {Labels: [6]int{1, 2, 3}}}}
-	with := &shown{pictures: []image.Image{a, b}, sights: []Sight{{Labels: [6]int{1, 2, 3}}, {Labels: [6]int{1, 2, 4, 1}}}}
-	facets, layout := c.kept(with, without)
+	wanted := c.subjects[0].contexts[0].Labels() // of both pictures
+	other := wanted
+	other[2], other[3], other[5] = wanted[2]+1, wanted[3]+1, wanted[5]+1
+	one := wanted
+	one[2] = other[2]
+	without := &shown{pictures: []image.Image{a, a}, sights: []Sight{{Labels: wanted}, {Labels: other}}}
+	with := &shown{pictures: []image.Image{a, b}, sights: []Sight{{Labels: wanted}, {Labels: one}}}
+	facets, layout, gained := c.beside(with, without)
 	near(t, "facets", facets.Mean, (1+4.0/6)/2, 1e-12)
 	near(t, "layout", layout.Mean, (1+(2*50*200+c1)/(50*50+200*200+c1))/2, 1e-9)
-	facets, layout = c.kept(without, without)
+	near(t, "gained", gained.Mean, 2.0/6/2, 1e-12)
+	facets, layout, gained = c.beside(without, without)
 	near(t, "facets of the same", facets.Mean, 1, 0)
 	near(t, "layout of the same", layout.Mean, 1, 1e-12)
+	near(t, "gained of the same", gained.Mean, 0, 0)
+	_, _, gained = c.beside(without, with)
+	near(t, "lost", gained.Mean, -2.0/6/2, 1e-12)
 }
 
 // The command compares from the model folder to the files.

@@ -35,9 +35,10 @@ type Compared struct {
 	// Of each picture and that of the same prompt and seed without the concept: what a method leaves alone that it was not asked to change
 	// (PuLID, Guo et al. 2024, section 4, measures it by CLIP-I). A photo that is copied into every picture keeps neither; a concept that does
 	// nothing keeps all, so that they are read beside identity.
-	KeptFacets *Interval `json:"kept_facets,omitempty"` // share of the context's facets that the judge sees alike in both
-	KeptLayout *Interval `json:"kept_layout,omitempty"` // SSIM of the two
-	Diversity  *Interval `json:"diversity,omitempty"`   // of pictures of one context: mean of 1 - MS-SSIM over pairs of seeds
+	KeptFacets *Interval `json:"kept_facets,omitempty"`        // share of the context's facets that the judge sees alike in both
+	KeptLayout *Interval `json:"kept_layout,omitempty"`        // SSIM of the two
+	Gained     *Interval `json:"editability_gained,omitempty"` // editability less that without the concept: a narrower interval than two rows'
+	Diversity  *Interval `json:"diversity,omitempty"`          // of pictures of one context: mean of 1 - MS-SSIM over pairs of seeds
 }
 
 // facetNames are the names of a context's facets in the order of Row.Facets.
@@ -51,12 +52,12 @@ func facetNames() (names [6]string) {
 // Write prints the table.
 func (c *Comparison) Write(w io.Writer) error {
 	fmt.Fprintf(w, "Persons: %d, photos of each: %d, contexts: %d, seeds: %d; in brackets 95 %% of a bootstrap over persons.\n", c.Persons, c.Photos, c.Contexts, c.Seeds)
-	fmt.Fprint(w, "Kept: of the picture of the same prompt and seed without the concept. Diversity: 1 - MS-SSIM between seeds.\n\n")
+	fmt.Fprint(w, "Gained and kept: beside the picture of the same prompt and seed without the concept. Diversity: 1 - MS-SSIM between seeds.\n\n")
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintf(t, "method\tidentity, rank-1 of %d\tmean cosine\teditability\tkept facets\tkept layout\tdiversity\tsteps\ts/person\tbytes/person\n", c.Gallery)
+	fmt.Fprintf(t, "method\tidentity, rank-1 of %d\tmean cosine\teditability\tgained\tkept facets\tkept layout\tdiversity\tsteps\ts/person\tbytes/person\n", c.Gallery)
 	for _, r := range c.Rows {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t", r.Method, percent(r.Rank1), number(r.Cosine), percent(r.Editability),
-			optional(r.KeptFacets, percent), optional(r.KeptLayout, number), optional(r.Diversity, number))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t", r.Method, percent(r.Rank1), number(r.Cosine), percent(r.Editability),
+			optional(r.Gained, points), optional(r.KeptFacets, percent), optional(r.KeptLayout, number), optional(r.Diversity, number))
 		if r.Reference {
 			fmt.Fprint(t, "–\t–\t–\n")
 			continue

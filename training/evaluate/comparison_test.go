@@ -14,15 +14,15 @@ import (
 )
 
 func compared() *Comparison {
-	facets, layout, diversity := Interval{0.9, 0.85, 0.95}, Interval{0.51, 0.5, 0.52}, Interval{0.43, 0.4, 0.46}
+	facets, layout, gained, diversity := Interval{0.9, 0.85, 0.95}, Interval{0.51, 0.5, 0.52}, Interval{-0.01, -0.02, 0.005}, Interval{0.43, 0.4, 0.46}
 	return &Comparison{
 		Model: "abc", Persons: 8, Gallery: 100, Photos: 1, Contexts: 4, Seeds: 2, Facets: facetNames(),
 		Rows: []Compared{
 			{Row: Row{Method: "real renders", Rank1: Interval{0.97, 0.95, 1}, Editability: Interval{0.96, 0.95, 0.97}}, Reference: true},
 			{Row: Row{Method: "encoder", Rank1: Interval{0.6, 0.55, 0.65}, Editability: Interval{0.8, 0.75, 0.85}, PrepareMS: 12, Bytes: 9000},
-				KeptFacets: &facets, KeptLayout: &layout, Diversity: &diversity},
+				KeptFacets: &facets, KeptLayout: &layout, Gained: &gained, Diversity: &diversity},
 			{Row: Row{Method: "lora", Rank1: Interval{0.4, 0.3, 0.5}, Editability: Interval{0.7, 0.7, 0.7}, PrepareMS: 95_400, Bytes: 90_000}, Steps: 500,
-				KeptFacets: &facets, KeptLayout: &layout, Diversity: &diversity},
+				KeptFacets: &facets, KeptLayout: &layout, Gained: &gained, Diversity: &diversity},
 		},
 		LeftOut: map[string]string{"extended": "no room"},
 	}
@@ -35,7 +35,7 @@ func TestComparisonTable(t *testing.T) {
 	}
 	lines := map[string][]string{
 		"real renders": {"97.0 % [95.0, 100.0]", "96.0 %"},
-		"encoder":      {"60.0 %", "90.0 % [85.0, 95.0]", "0.510 [0.500, 0.520]", "0.430 [0.400, 0.460]", "0.012", "9000"},
+		"encoder":      {"60.0 %", "-1.0 [-2.0, +0.5]", "90.0 % [85.0, 95.0]", "0.510 [0.500, 0.520]", "0.430 [0.400, 0.460]", "0.012", "9000"},
 		"lora":         {"500", "95.4", "90000"},
 		"extended":     {"is left out: no room"},
 	}
@@ -71,7 +71,7 @@ func TestComparisonFiles(t *testing.T) {
 	if figures.Persons != 8 || len(figures.Rows) != 3 || figures.LeftOut["extended"] != "no room" {
 		t.Errorf("%+v", figures)
 	}
-	for _, key := range []string{"method", "rank1", "cosine", "editability", "kept_facets", "kept_layout", "diversity", "ms_per_person", "bytes_per_person", "steps_per_person"} {
+	for _, key := range []string{"method", "rank1", "cosine", "editability", "editability_gained", "kept_facets", "kept_layout", "diversity", "ms_per_person", "bytes_per_person", "steps_per_person"} {
 		if _, ok := figures.Rows[2][key]; !ok {
 			t.Errorf("no %q in %v", key, figures.Rows[2])
 		}

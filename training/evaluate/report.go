@@ -52,6 +52,10 @@ func percent(i Interval) string {
 	return fmt.Sprintf("%.1f %% [%.1f, %.1f]", 100*i.Mean, 100*i.Low, 100*i.High)
 }
 
+func points(i Interval) string {
+	return fmt.Sprintf("%+.1f [%+.1f, %+.1f]", 100*i.Mean, 100*i.Low, 100*i.High)
+}
+
 func number(i Interval) string { return fmt.Sprintf("%.3f [%.3f, %.3f]", i.Mean, i.Low, i.High) }
 
 // The grid shows this many persons, each in this many contexts.

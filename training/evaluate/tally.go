@@ -83,21 +83,23 @@ func (c *comparison) row(ctx context.Context, k candidate, without *shown) (Comp
 	apart := bootstrap(various)
 	r.Diversity = &apart
 	if without != nil {
-		r.KeptFacets, r.KeptLayout = c.kept(s, without)
+		r.KeptFacets, r.KeptLayout, r.Gained = c.beside(s, without)
 	}
 	return r, s, nil
 }
 
-// kept compares pictures of the same prompts and seeds with a concept and without.
-func (c *comparison) kept(with, without *shown) (facets, layout *Interval) {
-	alike, similar := make([][]float64, c.Persons), make([][]float64, c.Persons)
+// beside compares pictures of the same prompts and seeds with a concept and without.
+func (c *comparison) beside(with, without *shown) (facets, layout, gained *Interval) {
+	alike, similar, more := make([][]float64, c.Persons), make([][]float64, c.Persons), make([][]float64, c.Persons)
 	for at, picture := range with.pictures {
-		i := at / c.Pictures
-		alike[i] = append(alike[i], present(with.sights[at].Labels, without.sights[at].Labels))
+		i, j := at/c.Pictures, at%c.Pictures
+		seen, before, wanted := with.sights[at].Labels, without.sights[at].Labels, c.subjects[i].contexts[j].Labels()
+		alike[i] = append(alike[i], present(seen, before))
 		similar[i] = append(similar[i], ssim(picture, without.pictures[at]))
+		more[i] = append(more[i], present(seen, wanted)-present(before, wanted))
 	}
-	f, l := bootstrap(alike), bootstrap(similar)
-	return &f, &l
+	f, l, g := bootstrap(alike), bootstrap(similar), bootstrap(more)
+	return &f, &l, &g
 }
 
 // sheetPersons is the number of a contact sheet's rows.
