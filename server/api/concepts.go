@@ -272,6 +272,9 @@ func (s *Server) deleteConcept(c echo.Context) error {
 	if err := s.Store.Delete(c.Request().Context(), id); err != nil {
 		return err
 	}
+	if s.Jobs != nil {
+		s.Jobs.Deleted(id)
+	}
 	return c.JSON(http.StatusOK, map[string]any{"id": id, "object": "concept.deleted", "deleted": true})
 }
 

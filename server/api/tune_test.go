@@ -288,6 +288,25 @@ func TestFailedAndCancelledJobs(t *testing.T) {
 	}
 }
 
+// Who deletes a concept ends what is being learned of its person, running or waiting; other jobs go on.
+func TestDeleteEndsTuning(t *testing.T) {
+	w := tuned(t, jobstest.Slow)
+	me, you := w.concept("me", red), w.concept("you", blue)
+	running := read[jobBody](w, w.want(w.tune(me.ID, photo(red)), http.StatusAccepted))
+	other := read[jobBody](w, w.want(w.tune(you.ID, photo(blue)), http.StatusAccepted))
+	for read[jobBody](w, w.get(running.URL)).Progress == nil {
+		time.Sleep(5 * time.Millisecond) // until it has begun
+	}
+	w.want(w.json("DELETE", me.URL, ""), http.StatusOK)
+	for job, status := range map[string]string{running.EventsURL: "failed", other.EventsURL: "succeeded"} {
+		all := w.events(job, "")
+		e := all[len(all)-1]
+		if e.fields.Status != status || status == "failed" && e.fields.Error.Code != jobs.FailedDeleted {
+			t.Errorf("%+v, want it %s", e, status)
+		}
+	}
+}
+
 func TestNoWorker(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "training")
 	w := newWorld(t, func(c *Config) {

@@ -218,6 +218,17 @@ func (q *Queue) Cancel(id string) (Job, error) {
 	return j.snapshot(), nil
 }
 
+// Deleted ends the jobs of a concept that was deleted, and the worker that runs one.
+func (q *Queue) Deleted(conceptID string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, j := range q.order {
+		if j.snapshot().Concept == conceptID {
+			j.end(Failed, deleted)
+		}
+	}
+}
+
 // Events returns what happened to a job after the event of a number (0: everything), and a channel that is closed when more has. The
 // pictures of earlier steps are not kept. The last event is one whose job is over. The error is ErrNotFound.
 func (q *Queue) Events(id string, after int) ([]Event, <-chan struct{}, error) {

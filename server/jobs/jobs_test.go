@@ -263,6 +263,20 @@ func TestConceptDeletedMeanwhile(t *testing.T) {
 	}
 }
 
+func TestDeletedEndsItsJobs(t *testing.T) {
+	b := newBench(t, nil, jobstest.Slow)
+	running, waiting := b.add(), b.add()
+	b.until(running.ID, isStep)
+	b.Deleted("c_another")
+	b.Deleted(b.me.ID)
+	for _, id := range []string{running.ID, waiting.ID} {
+		b.wantFailed(b.over(id), FailedDeleted)
+	}
+	if j := b.over(b.add().ID); j.Status != Succeeded || b.Starts() != 2 {
+		t.Errorf("after it: %s, %d workers", j.Status, b.Starts())
+	}
+}
+
 func TestCancel(t *testing.T) {
 	b := newBench(t, nil, jobstest.Slow)
 	running, waiting := b.add(), b.add()
