@@ -36,6 +36,14 @@ func invalid(param, format string, args ...any) error {
 // ErrNoEncoder is what a ConceptEncoder answers that can only use concepts.
 var ErrNoEncoder = errors.New("the model that is served has no encoder: it makes no concepts")
 
+// unlessClosed is err, or that the server is shutting down where it has cut the request short for that.
+func unlessClosed(c echo.Context, err error) error {
+	if errors.Is(err, context.Canceled) && errors.Is(context.Cause(c.Request().Context()), pipeline.ErrClosed) {
+		return pipeline.ErrClosed
+	}
+	return err
+}
+
 // statusClientGone is nginx's code for a client that went away; it is only ever logged.
 const statusClientGone = 499
 

@@ -22,7 +22,8 @@ const (
 	bodyTime   = 90 * time.Second
 	idleTime   = time.Minute
 	writeTime  = 30 * time.Second
-	maxHeader  = 16 << 10 // bytes
+	lastWords  = 2 * time.Second // to answer requests that the server's end cuts short
+	maxHeader  = 16 << 10        // bytes
 )
 
 func (s *Server) httpServer(base context.Context) *http.Server {
@@ -129,12 +130,12 @@ func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
 		if strings.HasPrefix(c.Request().URL.Path, "/v1/") {
 			h.Set("Cache-Control", "no-store")
 			if c.Path() == jobEventsPath {
-				return next(c) // a job takes its time
+				return unlessClosed(c, next(c)) // a job takes its time
 			}
 			ctx, cancel := context.WithTimeout(c.Request().Context(), s.Timeout)
 			defer cancel()
 			c.SetRequest(c.Request().WithContext(ctx))
 		}
-		return next(c)
+		return unlessClosed(c, next(c))
 	}
 }

@@ -166,15 +166,15 @@ func (s *Server) routes() {
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.echo.ServeHTTP(w, r) }
 
-// Serve answers requests on an address until ctx ends, then lets running requests finish for at most grace. Listening
-// is called once with the address that was opened.
+// Serve answers requests on an address until ctx ends, then lets running requests finish for at most grace; those that have not are told that
+// the server is shutting down. Listening is called once with the address that was opened.
 func (s *Server) Serve(ctx context.Context, addr string, grace time.Duration, listening func(addr string)) error {
 	listener, err := listen(ctx, addr)
 	if err != nil {
 		return err
 	}
-	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
 	server := s.httpServer(base)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
@@ -184,12 +184,17 @@ func (s *Server) Serve(ctx context.Context, addr string, grace time.Duration, li
 		return err
 	case <-ctx.Done():
 	}
-	end, stop := context.WithTimeout(base, grace)
-	defer stop()
-	err = server.Shutdown(end)
-	cancel() // what has not finished is cancelled
-	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close()
+	shutdown := func(limit time.Duration) error {
+		end, stop := context.WithTimeout(context.WithoutCancel(ctx), limit)
+		defer stop()
+		return server.Shutdown(end)
 	}
-	return err
+	if err := shutdown(grace); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	cancel(pipeline.ErrClosed)
+	if err := shutdown(lastWords); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return server.Close()
 }

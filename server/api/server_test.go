@@ -100,10 +100,18 @@ func TestLogKeepsSecrets(t *testing.T) {
 	}
 }
 
-// Serve opens the address, answers, lets a running request finish on the way down, and cancels one that takes too long.
+// Serve opens the address, answers, lets a running request finish on the way down, and cancels one that takes too long, which is told why.
 func TestServeAndShutdown(t *testing.T) {
-	for name, patient := range map[string]bool{"finishes": true, "is cancelled": false} {
+	for name, test := range map[string]struct {
+		patient    bool
+		body, want string
+	}{
+		"finishes":            {true, `{"prompt":"x"}`, "200 "},
+		"is cancelled":        {false, `{"prompt":"x"}`, "503 .*shutting down.*shutting_down"},
+		"stream is cancelled": {false, `{"prompt":"x","stream":true}`, `(?s)200 .*event: error\n[^\n]*shutting_down.*\[DONE\]`},
+	} {
 		t.Run(name, func(t *testing.T) {
+			patient := test.patient
 			w := newWorld(t)
 			started, goOn := make(chan bool), make(chan bool)
 			w.before = func(ctx context.Context, r pipeline.Request) error {
@@ -124,22 +132,22 @@ func TestServeAndShutdown(t *testing.T) {
 			url := "http://" + <-addr
 			answered := make(chan string, 1)
 			go func() {
-				response, err := http.Post(url+"/v1/images/generations", "application/json", strings.NewReader(`{"prompt":"x"}`))
+				response, err := http.Post(url+"/v1/images/generations", "application/json", strings.NewReader(test.body))
 				if err != nil {
 					answered <- err.Error()
 					return
 				}
 				defer response.Body.Close()
 				data, _ := io.ReadAll(response.Body)
-				answered <- response.Status + string(data[:min(40, len(data))])
+				answered <- response.Status + string(data)
 			}()
 			<-started
 			stop()
 			if patient {
 				close(goOn)
 			}
-			if got := <-answered; strings.HasPrefix(got, "200") != patient {
-				t.Errorf("answered %s", got)
+			if got := <-answered; !regexp.MustCompile("^" + test.want).MatchString(got) {
+				t.Errorf("answered %s, want %s", got, test.want)
 			}
 			if err := <-ended; err != nil {
 				t.Error(err)

@@ -94,7 +94,7 @@ func offer(events chan<- event, e event) {
 
 func (s *Server) endStream(c echo.Context, out *eventStream, err error) error {
 	if err != nil {
-		if sendErr := out.send(event{eventError, problemOf(err).body()}); sendErr != nil {
+		if sendErr := out.send(event{eventError, problemOf(unlessClosed(c, err)).body()}); sendErr != nil {
 			return sendErr
 		}
 	}
