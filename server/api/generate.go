@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"image"
 	"image/png"
@@ -108,6 +109,19 @@ func (s *Server) answerDrawing(c echo.Context, d *drawing) error {
 	}{time.Now().Unix(), made, d.size(), "png", clock.total()})
 }
 
+// blame says whose fault it is that a picture is no numbers: the concepts', where there are any, since without them the model draws.
+func (d *drawing) blame(err error) error {
+	if !errors.Is(err, pipeline.ErrNotNumbers) || len(d.request.Subjects) == 0 {
+		return err
+	}
+	var words []string
+	for _, subject := range d.request.Subjects {
+		words = append(words, "<"+subject.Word+">")
+	}
+	return &problem{http.StatusUnprocessableEntity, "concept_too_strong", "prompt", fmt.Sprintf(
+		"with %s the model computes no numbers any more: lower the strength, or use another concept: its values are too large", strings.Join(words, " and "))}
+}
+
 func (d *drawing) size() string { return fmt.Sprintf("%dx%d", d.request.Width, d.request.Height) }
 
 // named is an event's name, which OpenAI calls otherwise where a picture is edited.
@@ -138,7 +152,7 @@ func (s *Server) draw(ctx context.Context, d *drawing, finish func(*image.NRGBA)
 			r.Seed += uint64(i)
 			result, err := s.Generator.Generate(ctx, r, d.reporter(i, report))
 			if err != nil {
-				return err
+				return d.blame(err)
 			}
 			clock.lap("generate")
 			clock.add("text", result.Timings.Text)

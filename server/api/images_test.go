@@ -202,6 +202,15 @@ func TestGeneratorErrors(t *testing.T) {
 	w.draw(`{"prompt":"x"}`)
 }
 
+// A concept of enormous values is at fault itself, if the model's own weights are not.
+func TestConceptTooStrong(t *testing.T) {
+	w := newWorld(t)
+	w.concept("me", red)
+	w.before = func(context.Context, pipeline.Request) error { return fmt.Errorf("step 1: %w", pipeline.ErrNotNumbers) }
+	w.want(w.json("POST", "/v1/images/generations", `{"prompt":"a <me>"}`), http.StatusUnprocessableEntity, "concept_too_strong", "with <me>")
+	w.want(w.json("POST", "/v1/images/generations", `{"prompt":"x"}`), http.StatusInternalServerError, "internal")
+}
+
 // Ten pictures at most may be admitted here: the queue is filled exactly, refuses what is beyond, and drains.
 func TestQueueFull(t *testing.T) {
 	goOn := make(chan struct{})
