@@ -191,6 +191,9 @@ func (in *Intake) checkHeader(data []byte) error {
 	default:
 		return refuse(CodeUnsupported, "%s files are not read: save the photo as JPEG, PNG or WebP", format)
 	}
+	if format == "WebP" && animated(data) {
+		return refuse(CodeUnsupported, "animated WebP files are not read: save one picture of it as JPEG, PNG or WebP")
+	}
 	header, _, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil {
 		return refuse(CodeDamaged, "the %s header is damaged or cut off (%v): send the whole file", format, err)

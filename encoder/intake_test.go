@@ -98,6 +98,8 @@ func TestRefusals(t *testing.T) {
 		{"gif", []byte("GIF89a\x01\x00\x01\x00\x00\x00\x00"), CodeUnsupported, "GIF"},
 		{"heic", []byte("\x00\x00\x00\x18ftypheic\x00\x00\x00\x00"), CodeUnsupported, "HEIC"},
 		{"avif", []byte("\x00\x00\x00\x18ftypavif\x00\x00\x00\x00"), CodeUnsupported, "AVIF"},
+		{"animated webp", []byte("RIFF\x16\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x02\x00\x00\x00\x3f\x00\x00\x3f\x00\x00"), CodeUnsupported, "animated WebP"},
+		{"extended webp header alone", []byte("RIFF\x16\x00\x00\x00WEBPVP8X\x0a\x00\x00\x00\x00\x00\x00\x00\x3f\x00\x00\x3f\x00\x00"), CodeDamaged, "cut off"},
 		{"huge", pngHeader(30000, 30000), CodeTooLarge, "30000×30000"},
 		{"long", pngHeader(20000, 1), CodeTooLarge, "20000×1"},
 		{"too many bytes", append(bytes.Clone(small), make([]byte, 1<<16)...), CodeTooLarge, "bytes"},

@@ -6,6 +6,12 @@ import (
 	_ "golang.org/x/image/webp" // a format intake reads
 )
 
+// animated tells whether a WebP says in its extended header (VP8X) that it is an animation, which the decoder takes for damage.
+func animated(webp []byte) bool {
+	const flags, animation = 20, 2
+	return len(webp) > flags && string(webp[12:16]) == "VP8X" && webp[flags]&animation != 0
+}
+
 // fullRange corrects the colours of a decoded lossy WebP in place. VP8 keeps luma in 16…235 and chroma in 16…240
 // (RFC 6386, §9.2, BT.601), while image.YCbCr means JPEG's full range, and the decoder does not convert.
 func fullRange(decoded image.Image) {
