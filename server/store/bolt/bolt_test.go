@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -86,31 +88,34 @@ func TestOpenErrors(t *testing.T) {
 	}
 }
 
+// limited is set, to bytes, in a process of this test that can write no larger files; its last argument is the path.
+const limited = "BOLT_TEST_LIMIT"
+
 // A file that cannot be written as a whole is not there afterwards, so that the next start, with room, makes it.
 func TestNoHalfOfAFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "a.db")
-	signal.Ignore(syscall.SIGXFSZ) // writes beyond the limit fail, then
-	defer signal.Reset(syscall.SIGXFSZ)
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	for _, size := range []uint64{100, 4096, 8192, 12288, 20000} {
-		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: limit.Max}); err != nil {
+	if size, err := strconv.ParseUint(os.Getenv(limited), 10, 64); err == nil {
+		signal.Ignore(syscall.SIGXFSZ) // writes beyond the limit fail, then
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: size}); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := Open(os.Args[len(os.Args)-1]); err == nil {
+			t.Fatal("opened")
+		}
+		return
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.db")
+	for _, size := range []int{100, 4096, 8192, 12288, 20000} {
+		command := exec.Command(os.Args[0], "-test.run=^TestNoHalfOfAFile$", path)
+		command.Env = append(os.Environ(), fmt.Sprintf("%s=%d", limited, size))
+		if out, err := command.CombinedOutput(); err != nil {
+			t.Fatalf("with room for %d bytes: %v: %s", size, err, out)
+		}
+		if left, _ := os.ReadDir(dir); len(left) != 0 {
+			t.Errorf("with room for %d bytes there is %v afterwards", size, left)
+		}
 		s, err := Open(path)
-		if e := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); e != nil {
-			t.Fatal(e)
-		}
-		if err == nil {
-			s.Close()
-			t.Fatalf("opened in %d bytes", size)
-		}
-		if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 0 {
-			t.Errorf("with room for %d bytes there is %v afterwards, %v", size, left, err)
-		}
-		if s, err = Open(path); err != nil {
+		if err != nil {
 			t.Fatalf("after %d bytes: %v", size, err)
 		}
 		s.Close()
