@@ -30,10 +30,11 @@ type Config struct {
 	Check func(*concept.Concept) error
 	Log   *slog.Logger
 
-	MaxQueue int           // jobs that wait or run; 8
-	Idle     time.Duration // how long a worker without work is kept warm; 5 minutes
-	Silence  time.Duration // how long a worker with work may say nothing; 2 minutes
-	Life     time.Duration // how long a job that is over can be asked about; an hour
+	MaxQueue  int           // jobs that wait or run; 8
+	Idle      time.Duration // how long a worker without work is kept warm; 5 minutes
+	Silence   time.Duration // how long a worker with work may say nothing; 2 minutes
+	StoreWait time.Duration // how long what was learned waits for a store that is unavailable; a minute
+	Life      time.Duration // how long a job that is over can be asked about; an hour
 }
 
 // MaxAttempts is how often a job is given to a worker: again where the one before was lost.
@@ -122,6 +123,7 @@ type Queue struct {
 func New(cfg Config) *Queue {
 	cfg.MaxQueue = cmp.Or(cfg.MaxQueue, 8)
 	cfg.Idle, cfg.Silence, cfg.Life = cmp.Or(cfg.Idle, 5*time.Minute), cmp.Or(cfg.Silence, 2*time.Minute), cmp.Or(cfg.Life, time.Hour)
+	cfg.StoreWait = cmp.Or(cfg.StoreWait, time.Minute)
 	q := &Queue{cfg: cfg, stopped: make(chan struct{}), wake: make(chan struct{}, 1)}
 	q.ctx, q.stop = context.WithCancel(context.Background())
 	go q.run()

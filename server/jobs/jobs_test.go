@@ -1,11 +1,14 @@
 package jobs
 
 import (
+	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -383,5 +386,42 @@ func TestNoWorker(t *testing.T) {
 		if _, err := b.Add(b.me.ID, settings, nil); !errors.As(err, &missing) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "scripts/build training") {
 			t.Errorf("%v", err)
 		}
+	}
+}
+
+// unavailable is a store that cannot be written to for some times.
+type unavailable struct {
+	store.Store
+	times atomic.Int32
+}
+
+func (u *unavailable) Revise(ctx context.Context, id string, change func(*concept.Concept) error) (*concept.Concept, error) {
+	if u.times.Add(-1) >= 0 {
+		return nil, store.Unavailable(errors.New("no connection"))
+	}
+	return u.Store.Revise(ctx, id, change)
+}
+
+// What was learned waits for a store that comes back, and is given up, with the reason, where it does not.
+func TestStoreComesBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		times int32
+		wait  time.Duration
+		want  Status
+	}{
+		"back":  {2, patience, Succeeded},
+		"never": {math.MaxInt32, time.Millisecond, Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t, func(cfg *Config) {
+				u := &unavailable{Store: cfg.Store}
+				u.times.Store(c.times)
+				cfg.Store, cfg.StoreWait = u, c.wait
+			})
+			j := b.over(b.add().ID)
+			if j.Status != c.want || c.want == Failed && (j.Failure.Code != FailedStore || !strings.Contains(j.Failure.Message, "no connection")) {
+				t.Errorf("%s %+v, want it %s", j.Status, j.Failure, c.want)
+			}
+		})
 	}
 }

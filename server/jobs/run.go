@@ -160,7 +160,7 @@ func (q *Queue) keep(j *job, done *protocol.Done) {
 			return
 		}
 	}
-	stored, err := q.cfg.Store.Revise(j.ctx, j.snapshot().Concept, func(c *concept.Concept) error {
+	stored, err := q.revise(j, func(c *concept.Concept) error {
 		before := *c
 		*c = *learned
 		// What people call it stays, and so do the photos that it is found by: those of the upload, which it still stands for.
@@ -174,5 +174,22 @@ func (q *Queue) keep(j *job, done *protocol.Done) {
 		fail(FailedStore, "what was learned could not be stored, the concept is as it was: %v", err)
 	default:
 		j.succeed(*done, stored.Version)
+	}
+}
+
+// revise changes a job's concept in the store, and tries again for a while where that fails itself: what was learned took longer.
+func (q *Queue) revise(j *job, change func(*concept.Concept) error) (*concept.Concept, error) {
+	end := time.Now().Add(q.cfg.StoreWait)
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
+		stored, err := q.cfg.Store.Revise(j.ctx, j.snapshot().Concept, change)
+		if !errors.Is(err, store.ErrUnavailable) || time.Now().Add(pause).After(end) {
+			return stored, err
+		}
+		q.cfg.Log.Warn("tuned concept not stored yet", "job", j.snapshot().ID, "error", err)
+		select {
+		case <-j.ctx.Done():
+			return nil, err
+		case <-time.After(pause):
+		}
 	}
 }
