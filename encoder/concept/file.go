@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -148,13 +147,13 @@ func IsData(data []byte) bool {
 // Read opens a concept file. What is wrong with it is a *DamagedError.
 func Read(path string) (*Concept, error) {
 	stat, err := os.Stat(path)
-	if err == nil && (!stat.Mode().IsRegular() || stat.Size() > maxFile) {
+	if err != nil {
+		return nil, fmt.Errorf("concept %s: %w", path, unwrapPath(err))
+	}
+	if !stat.Mode().IsRegular() || stat.Size() > maxFile {
 		return nil, &DamagedError{Path: path, Reason: "not a concept file"}
 	}
-	var data []byte
-	if err == nil {
-		data, err = readFile(path, int(stat.Size()))
-	}
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("concept %s: %w", path, unwrapPath(err))
 	}
@@ -164,18 +163,6 @@ func Read(path string) (*Concept, error) {
 		damaged.Path = path
 	}
 	return c, err
-}
-
-// readFile reads the size bytes of a file.
-func readFile(path string, size int) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data := make([]byte, size)
-	_, err = io.ReadFull(f, data)
-	return data, err
 }
 
 func unwrapPath(err error) error {
