@@ -23,11 +23,12 @@ const (
 // orthonormal basis of the change's range is found by subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4), which is exact
 // where it has all dimensions.
 func extract(change []float32, out, in, rank int) (d concept.Delta, left float64, err error) {
-	a, square := mat.NewDense(out, in, nil), 0.0
+	data, square := make([]float64, len(change)), 0.0
 	for i, v := range change {
-		a.Set(i/in, i%in, float64(v))
-		square += float64(v) * float64(v)
+		data[i] = float64(v)
+		square += data[i] * data[i]
 	}
+	a := mat.NewDense(out, in, data)
 	k := min(rank+oversampling, out, in)
 	r := rand.New(rand.NewPCG(uint64(out), uint64(in)))
 	basis := mat.NewDense(in, k, nil)

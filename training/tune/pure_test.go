@@ -12,11 +12,12 @@ import (
 	"strings"
 	"testing"
 
+	"gonum.org/v1/gonum/mat"
+
 	"likeness/encoder"
+	"likeness/encoder/concept"
 	"likeness/models/scheduler"
 	"likeness/models/tokenizer"
-
-	"gonum.org/v1/gonum/mat"
 )
 
 // The mask is one in the mean, highest on the face, falls with the distance from it and is even where no face is known.
@@ -128,18 +129,23 @@ func TestExtract(t *testing.T) {
 		if err != nil || d.Rank != min(rank, out) || d.In != in || d.Out != out {
 			t.Fatal(d.Rank, err)
 		}
-		miss := 0.0
-		for i, want := range change {
-			for k := range d.Rank {
-				want -= d.Up[k*out+i/in] * d.Down[k*in+i%in]
-			}
-			miss += float64(want) * float64(want)
-		}
+		miss := missed(change, d)
 		if math.Abs(miss-left) > 1e-4 || miss > before || rank >= 3 && miss > 1e-8 || rank < 3 && miss < 1e-2 {
 			t.Errorf("rank %d: %g is left out, %g it says", rank, miss, left)
 		}
 		before = miss + 1e-6
 	}
+}
+
+// missed is the square of what d leaves out of a change.
+func missed(change []float32, d concept.Delta) (square float64) {
+	for i, left := range change {
+		for k := range d.Rank {
+			left -= d.Up[k*d.Out+i/d.In] * d.Down[k*d.In+i%d.In]
+		}
+		square += float64(left) * float64(left)
+	}
+	return square
 }
 
 // TestExtractLarge holds a change that is too large for its basis to be exact, with singular values that fall slowly as those of trained weights do,
@@ -175,13 +181,7 @@ func TestExtractLarge(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	miss := 0.0
-	for i, want := range flat {
-		for k := range rank {
-			want -= d.Up[k*out+i/in] * d.Down[k*in+i%in]
-		}
-		miss += float64(want) * float64(want)
-	}
+	miss := missed(flat, d)
 	if math.Abs(miss-lost) > 1e-4*best || lost < best*(1-1e-4) || lost > best*1.005 {
 		t.Errorf("%g is left out, %g it says, and %g would be the least", miss, lost, best)
 	}
