@@ -129,12 +129,11 @@ func (s *Server) protect(next echo.HandlerFunc) echo.HandlerFunc {
 		}
 		if strings.HasPrefix(c.Request().URL.Path, "/v1/") {
 			h.Set("Cache-Control", "no-store")
-			if c.Path() == jobEventsPath {
-				return unlessClosed(c, next(c)) // a job takes its time
+			if c.Path() != jobEventsPath { // a job takes its time
+				ctx, cancel := context.WithTimeout(c.Request().Context(), s.Timeout)
+				defer cancel()
+				c.SetRequest(c.Request().WithContext(ctx))
 			}
-			ctx, cancel := context.WithTimeout(c.Request().Context(), s.Timeout)
-			defer cancel()
-			c.SetRequest(c.Request().WithContext(ctx))
 		}
 		return unlessClosed(c, next(c))
 	}

@@ -76,10 +76,11 @@ func beside(b *testing.B, theirs, ours *ort.Session, inputs map[string]op.Array)
 	inTurn(b, contender{"onnxruntime-", theirs, inputs}, contender{"", ours, inputs})
 }
 
-// inTurn reports what runs of both take, medians, and the second one's in parts of the first one's.
-func inTurn(b *testing.B, contenders ...contender) {
-	medians := make([]float64, len(contenders)) // ms
-	took := make([][]float64, len(contenders))
+// inTurn reports what runs of both take, and what ours does in parts of the other's: medians.
+func inTurn(b *testing.B, other, ours contender) {
+	contenders := [2]contender{other, ours}
+	var took [2][]float64 // ms
+	var medians [2]float64
 	for b.Loop() {
 		for i, c := range contenders {
 			start := time.Now()
