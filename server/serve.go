@@ -39,6 +39,7 @@ func (serveCommand) Help() string {
 // Run is called by kong. It serves until ctx ends.
 func (c *serveCommand) Run(ctx context.Context) error {
 	log := c.Logger()
+	redis.LogTo(log)
 	concepts, err := openStore(c.Store)
 	if err != nil {
 		return err

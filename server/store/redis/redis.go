@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -52,6 +54,16 @@ func Open(url string) (*Store, error) {
 		return nil, fmt.Errorf("concept store: Redis at %s does not answer: %w", options.Addr, err)
 	}
 	return &Store{client}, nil
+}
+
+// LogTo has the client library, whose logger is one for all its clients, write to log. Its lines are warnings.
+func LogTo(log *slog.Logger) { redis.SetLogger(logger{log}) }
+
+type logger struct{ *slog.Logger }
+
+// Printf implements the library's interface.
+func (l logger) Printf(ctx context.Context, format string, v ...any) {
+	l.WarnContext(ctx, "redis: "+strings.TrimSpace(fmt.Sprintf(format, v...)))
 }
 
 // Close closes the connections.

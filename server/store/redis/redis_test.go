@@ -2,6 +2,7 @@ package redis
 
 import (
 	"fmt"
+	"log/slog"
 	"net"
 	"os/exec"
 	"strings"
@@ -126,5 +127,18 @@ func TestOpenErrors(t *testing.T) {
 				s.Close()
 			}
 		}
+	}
+}
+
+// The client library's own lines, as of a connection that fails, are in the server's log and form.
+func TestLogTo(t *testing.T) {
+	var text strings.Builder
+	LogTo(slog.New(slog.NewTextHandler(&text, nil)))
+	defer LogTo(slog.Default())
+	if _, err := Open("redis://127.0.0.1:1"); err == nil {
+		t.Fatal("nobody listens there")
+	}
+	if got := text.String(); !strings.Contains(got, "level=WARN") || !strings.Contains(got, "redis: ") {
+		t.Errorf("the log says %q", got)
 	}
 }
