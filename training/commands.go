@@ -129,6 +129,7 @@ type encoderCommand struct {
 	Model     string   `help:"Folder of the base model; the trained encoder is written into it." default:"runs/base/model" type:"existingdir"`
 	Run_      string   `name:"run" help:"Folder of the run." default:"runs/encoder" type:"path"`
 	Stage     string   `help:"What to train: the vision, which learns to see faces without a denoiser, the concepts on a trained vision, or one after the other." enum:"vision,concept,all" default:"all"`
+	From      string   `help:"A model folder to go on from: its encoder is trained further (with --stage concept)." type:"existingdir"`
 	SameImage bool     `help:"Ablation: show the encoder the very picture that the denoiser must draw."`
 	Vision    schedule `embed:"" prefix:"vision-" set:"minutes=30"`
 	schedule  `set:"minutes=180"`
@@ -136,6 +137,9 @@ type encoderCommand struct {
 }
 
 func (c *encoderCommand) Run(ctx context.Context) error {
+	if c.From != "" && c.Stage != "concept" {
+		return errors.New("--from goes on from a whole encoder, whose vision is trained: use it with --stage concept")
+	}
 	engine, err := c.engine()
 	if err != nil {
 		return err
@@ -155,7 +159,12 @@ func (c *encoderCommand) Run(ctx context.Context) error {
 	if c.Stage == "vision" || ctx.Err() != nil {
 		return nil
 	}
-	if p.First, err = loop.Average(vision); err != nil {
+	if c.From != "" {
+		err = p.StartFrom(c.From)
+	} else {
+		p.First, err = loop.Average(vision)
+	}
+	if err != nil {
 		return err
 	}
 	if err := p.Train(ctx, engine, c.schedule.config(c.Run_)); err != nil {

@@ -35,6 +35,7 @@ type Config struct {
 	Each    int // pictures of each person
 	Begin   int // persons before the first step
 	Renew   int // persons at every step
+	First   int // index of the first identity
 	Seed    uint64
 }
 
@@ -69,7 +70,7 @@ func (p *Pool) Grow(n int) error {
 	values := make([]float32, n*p.cfg.Each*size)
 	fresh := make([]Person, n)
 	for i := range fresh {
-		fresh[i].Identity = portraits.Train.Identity(p.drawn + i)
+		fresh[i].Identity = portraits.Train.Identity(p.cfg.First + p.drawn + i)
 		for j := range p.cfg.Each {
 			c := portraits.NewContext(p.random)
 			pixels.Planes(values[(i*p.cfg.Each+j)*size:], p.renderer.Draw(fresh[i].Identity, c))

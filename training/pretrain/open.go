@@ -3,6 +3,7 @@
 package pretrain
 
 import (
+	"fmt"
 	"path/filepath"
 	"strings"
 
@@ -35,8 +36,35 @@ func Open(engine *torch.Engine, dir string, configure func(textWidth int) encode
 	if p.Tokenizer, err = tokenizer.Open(filepath.Join(dir, "tokenizer")); err != nil {
 		return nil, err
 	}
+	return p, p.setLayout()
+}
+
+func (p *Pretraining) setLayout() (err error) {
 	p.Layout, err = trace.Layout(unet.New(p.UNet, nil), p.Encoder.Rank, p.Encoder.IsTarget)
-	return p, err
+	return err
+}
+
+// furtherPersons is the first person that an encoder learns on from: those before are enough for days of training.
+const furtherPersons = 1 << 18
+
+// StartFrom makes the training go on from the encoder of a model folder, with its architecture.
+func (p *Pretraining) StartFrom(dir string) error {
+	c, err := checkpoint.OpenComponent(filepath.Join(dir, component))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if p.Encoder, err = encoder.ParseConfig(c.Config()); err != nil {
+		return fmt.Errorf("%s: %w", c.Path(), err)
+	}
+	if p.Encoder.TextWidth != p.Text.HiddenSize {
+		return fmt.Errorf("%s: its words have %d numbers, the base model's %d: it belongs to another one", c.Path(), p.Encoder.TextWidth, p.Text.HiddenSize)
+	}
+	p.Further, p.Pool.First = true, furtherPersons
+	if p.First, err = base.Weights(c, component+"/"); err != nil {
+		return err
+	}
+	return p.setLayout()
 }
 
 // Export writes the encoder of a run into a model folder, in half precision.

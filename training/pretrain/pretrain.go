@@ -47,6 +47,7 @@ type Pretraining struct {
 	VAE       *torch.Params
 	SameImage bool                // ablation: the condition is the target picture itself
 	First     map[string]op.Array // weights to start from, as [TrainVision] leaves them; others start as they are initialised
+	Further   bool                // First is a whole encoder: it learns on from persons that are new to it, at all noise levels alike
 
 	noise *base.Noise
 	pool  *latents.Pool
@@ -55,7 +56,7 @@ type Pretraining struct {
 // Train runs the training in the folder cfg.Dir.
 func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.Config) error {
 	p.noise = base.NewNoise(p.Scheduler)
-	p.noise.Early = true
+	p.noise.Early = !p.Further
 	p.pool = latents.New(engine, p.VAE, p.Pool)
 	if err := p.pool.Fill(ctx); err != nil {
 		return err
@@ -64,7 +65,7 @@ func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.
 	return loop.Train(ctx, engine, cfg, loop.Task{
 		Model: p.loss(),
 		Init: func() (map[string]op.Array, error) {
-			weights, err := loop.Init(p.trained(), 3, ".conv2.weight", "/word_head.weight", ".basis")
+			weights, err := loop.Init(p.trained(), 3, ".conv2.weight", "/word_head.weight", ".basis", traitsHead+".weight")
 			for name := range weights {
 				if first, ok := p.First[name]; ok {
 					weights[name] = first
@@ -117,7 +118,7 @@ func (p *Pretraining) loss() op.Model {
 		pred := unet.Forward(u, p.UNet, unet.Inputs{Sample: t.Sample, Timestep: t.Timestep, EncoderHiddenStates: text.Last})
 
 		h, w := p.UNet.SampleSize[0], p.UNet.SampleSize[1]
-		diffusion := t.LossAt(s, pred, headWeights(h, w), h, w)
+		diffusion := t.LossAt(s, pred, placeWeights(h, w), h, w)
 		wordNorm, coefficientNorm := c.words.Mul(c.words).Mean(0, 1, 2).Reshape(1), c.coefficients.Mul(c.coefficients).Mean(0, 1).Reshape(1)
 		traits := unseen(s, c.traits)
 		loss := diffusion.Reshape(1).Add(traits.Scale(traitWeight)).Add(wordNorm.Scale(wordPenalty)).Add(coefficientNorm.Scale(coefficientPenalty))
@@ -125,14 +126,14 @@ func (p *Pretraining) loss() op.Model {
 	}
 }
 
-// headWeights are the weights of the places [h, w] in the loss, of mean 1. What is around a portrait's head is of the caption, and only noise
-// to what the encoder should learn.
-func headWeights(h, w int) []float32 {
-	const x, y, radius, around = 0.5, 0.46, 0.34, 0.25
+// placeWeights are the weights of the places [h, w] in the loss, of mean 1. What is around a portrait's head is of the caption, and only noise
+// to what the encoder should learn; eyes, brows, nose and mouth are few places, and hold most of who a face is and all of its expression.
+func placeWeights(h, w int) []float32 {
+	const around, head, features = 0.4, 0.6, 3
 	weights, sum := make([]float32, h*w), float32(0)
 	for i := range weights {
-		dx, dy := (float64(i%w)+0.5)/float64(w)-x, (float64(i/w)+0.5)/float64(h)-y
-		weights[i] = around + (1-around)/float32(1+math.Exp((math.Hypot(dx, dy)-radius)/0.03))
+		x, y := (float64(i%w)+0.5)/float64(w), (float64(i/w)+0.5)/float64(h)
+		weights[i] = float32(around + head*inside(x-0.5, y-0.46, 0.34) + features*inside(x-0.5, y-0.57, 0.17))
 		sum += weights[i]
 	}
 	for i := range weights {
@@ -140,6 +141,9 @@ func headWeights(h, w int) []float32 {
 	}
 	return weights
 }
+
+// inside is 1 within a circle around the origin, 0 outside, and between them at its soft edge. Lengths are of a picture's side.
+func inside(x, y, radius float64) float64 { return 1 / (1 + math.Exp((math.Hypot(x, y)-radius)/0.03)) }
 
 func (p *Pretraining) batch(photos *photos, size int, r *rand.Rand) (map[string]op.Array, error) {
 	b := p.noise.Batch(size, p.UNet)

@@ -3,6 +3,7 @@
 package pretrain
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -135,6 +136,46 @@ func TestFromNothingToAnEncoder(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkExpansion(t, e, component, cfg, layout)
+	checkFurther(t, engine, model, component)
+}
+
+// checkFurther goes on from the encoder in a model folder, with its architecture, at a rate that leaves it where it was.
+func checkFurther(t *testing.T, engine *torch.Engine, model string, written *checkpoint.Component) {
+	t.Helper()
+	p, err := Open(engine, model, encoder.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.StartFrom(t.TempDir()); err == nil || !strings.Contains(err.Error(), "encoder") {
+		t.Errorf("a folder without an encoder: %v", err)
+	}
+	if err := p.StartFrom("../../models/demo"); err == nil || !strings.Contains(err.Error(), "128 numbers") {
+		t.Errorf("an encoder for a text encoder of 128 channels, on one of 16: %v", err)
+	}
+	if err := p.StartFrom(model); err != nil {
+		t.Fatal(err)
+	}
+	p.Pool = small(p.Pool)
+	cfg := few(t.TempDir())
+	cfg.LR = 1e-12
+	if err := p.Train(t.Context(), engine, cfg); err != nil {
+		t.Fatal(err)
+	}
+	average, err := loop.Average(cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weights, err := base.Weights(written, "encoder/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range weights {
+		for i, v := range want.F32 {
+			if got := average[name].F32[i]; math.Abs(float64(got-v)) > 1e-6 {
+				t.Fatalf("%s: number %d was %g and is %g after three steps that move nothing", name, i, v, got)
+			}
+		}
+	}
 }
 
 // checkExpansion holds the expansion in Go against that of the trained model, on the reference.
