@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -130,6 +131,7 @@ type encoderCommand struct {
 	Run_      string   `name:"run" help:"Folder of the run." default:"runs/encoder" type:"path"`
 	Stage     string   `help:"What to train: the vision, which learns to see faces without a denoiser, the concepts on a trained vision, or one after the other." enum:"vision,concept,all" default:"all"`
 	From      string   `help:"A model folder to go on from: its encoder is trained further (with --stage concept)." type:"existingdir"`
+	Strength  float64  `help:"Factor on what the written encoder says, as that of <me:0.6> in a prompt: less shows less of a person and keeps more of the prompt. The same command with another one writes a finished run again." default:"1"`
 	SameImage bool     `help:"Ablation: show the encoder the very picture that the denoiser must draw."`
 	Vision    schedule `embed:"" prefix:"vision-" set:"minutes=30"`
 	schedule  `set:"minutes=180"`
@@ -140,6 +142,9 @@ func (c *encoderCommand) Run(ctx context.Context) error {
 	if c.From != "" && c.Stage != "concept" {
 		return errors.New("--from goes on from a whole encoder, whose vision is trained: use it with --stage concept")
 	}
+	if !(c.Strength > 0 && c.Strength <= 2) {
+		return fmt.Errorf("--strength %g: must be above 0, and at most 2", c.Strength)
+	}
 	engine, err := c.engine()
 	if err != nil {
 		return err
@@ -149,7 +154,7 @@ func (c *encoderCommand) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.SameImage = c.SameImage
+	p.SameImage, p.Strength = c.SameImage, c.Strength
 	vision := filepath.Join(c.Run_, "vision")
 	if c.Stage != "concept" {
 		if err := pretrain.TrainVision(ctx, engine, p.Encoder, c.Vision.config(vision)); err != nil {

@@ -5,6 +5,7 @@ package pretrain
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"likeness/encoder"
@@ -32,7 +33,7 @@ func Open(engine *torch.Engine, dir string, configure func(textWidth int) encode
 		return nil, err
 	}
 	p := &Pretraining{Architecture: frozen.Architecture, Frozen: frozen.UNetAndText, VAE: frozen.VAE,
-		Encoder: configure(frozen.Text.HiddenSize), Pool: latents.Default(frozen.Architecture.VAE, 2)}
+		Encoder: configure(frozen.Text.HiddenSize), Strength: 1, Pool: latents.Default(frozen.Architecture.VAE, 2)}
 	if p.Tokenizer, err = tokenizer.Open(filepath.Join(dir, "tokenizer")); err != nil {
 		return nil, err
 	}
@@ -67,7 +68,19 @@ func (p *Pretraining) StartFrom(dir string) error {
 	return p.setLayout()
 }
 
-// Export writes the encoder of a run into a model folder, in half precision.
+// strengthened is a weight of the exported encoder. Word embeddings and offsets are linear in those of the last layers.
+func (p *Pretraining) strengthened(name string, a op.Array) op.Array {
+	if !strings.HasPrefix(name, "word_head.") && !strings.HasSuffix(name, ".basis") {
+		return a
+	}
+	scaled := slices.Clone(a.F32)
+	for i := range scaled {
+		scaled[i] *= float32(p.Strength)
+	}
+	return op.Floats(scaled, a.Dims...)
+}
+
+// Export writes the encoder of a run into a model folder, in half precision. What it says of a person is multiplied with [Pretraining.Strength].
 func (p *Pretraining) Export(run, dir string) error {
 	average, err := loop.Average(run)
 	if err != nil {
@@ -76,7 +89,7 @@ func (p *Pretraining) Export(run, dir string) error {
 	weights := map[string]op.Array{}
 	for name, a := range average {
 		if name = strings.TrimPrefix(name, component+"/"); !strings.HasPrefix(name, traitsHead) {
-			weights[name] = a
+			weights[name] = p.strengthened(name, a)
 		}
 	}
 	if err := checkpoint.WriteComponent(filepath.Join(dir, "encoder"), p.Encoder, base.Half(weights), nil); err != nil {

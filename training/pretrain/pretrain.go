@@ -45,6 +45,7 @@ type Pretraining struct {
 	Pool      latents.Config
 	Frozen    []*torch.Params // components unet and text_encoder
 	VAE       *torch.Params
+	Strength  float64             // of what the exported encoder says, 1 as it was trained: less shows less of a person and keeps more of a prompt
 	SameImage bool                // ablation: the condition is the target picture itself
 	First     map[string]op.Array // weights to start from, as [TrainVision] leaves them; others start as they are initialised
 	Further   bool                // First is a whole encoder: it learns on from persons that are new to it, at all noise levels alike
