@@ -61,11 +61,36 @@ func (p *Pretraining) StartFrom(dir string) error {
 	if p.Encoder.TextWidth != p.Text.HiddenSize {
 		return fmt.Errorf("%s: its words have %d numbers, the base model's %d: it belongs to another one", c.Path(), p.Encoder.TextWidth, p.Text.HiddenSize)
 	}
-	p.Further, p.Pool.First = true, furtherPersons
-	if p.First, err = base.Weights(c, component+"/"); err != nil {
+	if err := p.setLayout(); err != nil {
 		return err
 	}
-	return p.setLayout()
+	if err := p.complete(c); err != nil {
+		return err
+	}
+	p.further, p.Pool.First = true, furtherPersons
+	p.First, err = base.Weights(c, component+"/")
+	return err
+}
+
+// complete holds an encoder against what its architecture needs on this base model, all weights at once.
+func (p *Pretraining) complete(c *checkpoint.Component) error {
+	weights, err := trace.Weights(p.trained())
+	if err != nil {
+		return err
+	}
+	var manifest []checkpoint.Weight
+	for _, w := range weights {
+		if name, ok := exported(w.Name); ok {
+			manifest = append(manifest, checkpoint.Weight{Name: name, Shape: w.Dims})
+		}
+	}
+	return c.Check(manifest)
+}
+
+// exported is the name of a trained weight in the encoder's folder; ok is false for what is only trained with.
+func exported(trained string) (name string, ok bool) {
+	name = strings.TrimPrefix(trained, component+"/")
+	return name, !strings.HasPrefix(name, traitsHead)
 }
 
 // strengthened is a weight of the exported encoder. Word embeddings and offsets are linear in those of the last layers.
@@ -88,7 +113,7 @@ func (p *Pretraining) Export(run, dir string) error {
 	}
 	weights := map[string]op.Array{}
 	for name, a := range average {
-		if name = strings.TrimPrefix(name, component+"/"); !strings.HasPrefix(name, traitsHead) {
+		if name, ok := exported(name); ok {
 			weights[name] = p.strengthened(name, a)
 		}
 	}

@@ -48,7 +48,7 @@ type Pretraining struct {
 	Strength  float64             // of what the exported encoder says, 1 as it was trained: less shows less of a person and keeps more of a prompt
 	SameImage bool                // ablation: the condition is the target picture itself
 	First     map[string]op.Array // weights to start from, as [TrainVision] leaves them; others start as they are initialised
-	Further   bool                // First is a whole encoder: it learns on from persons that are new to it, at all noise levels alike
+	further   bool                // First is a whole encoder: it learns on from persons that are new to it, at all noise levels alike
 
 	noise *base.Noise
 	pool  *latents.Pool
@@ -57,7 +57,7 @@ type Pretraining struct {
 // Train runs the training in the folder cfg.Dir.
 func (p *Pretraining) Train(ctx context.Context, engine *torch.Engine, cfg loop.Config) error {
 	p.noise = base.NewNoise(p.Scheduler)
-	p.noise.Early = !p.Further
+	p.noise.Early = !p.further
 	p.pool = latents.New(engine, p.VAE, p.Pool)
 	if err := p.pool.Fill(ctx); err != nil {
 		return err

@@ -3,6 +3,7 @@
 package pretrain
 
 import (
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
@@ -152,6 +153,22 @@ func checkFurther(t *testing.T, engine *torch.Engine, model string, written *che
 	if err := p.StartFrom("../../models/demo"); err == nil || !strings.Contains(err.Error(), "128 numbers") {
 		t.Errorf("an encoder for a text encoder of 128 channels, on one of 16: %v", err)
 	}
+	weights, err := base.Weights(written, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, without := t.TempDir(), maps.Clone(weights)
+	delete(without, "mapper.bias")
+	config, err := encoder.ParseConfig(written.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := checkpoint.WriteComponent(filepath.Join(part, component), config, base.Half(without), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.StartFrom(part); err == nil || !strings.Contains(err.Error(), "mapper.bias") {
+		t.Errorf("an encoder without its mapper's bias: %v", err)
+	}
 	if err := p.StartFrom(model); err != nil {
 		t.Fatal(err)
 	}
@@ -165,16 +182,56 @@ func checkFurther(t *testing.T, engine *torch.Engine, model string, written *che
 	if err != nil {
 		t.Fatal(err)
 	}
-	weights, err := base.Weights(written, "encoder/")
-	if err != nil {
-		t.Fatal(err)
-	}
 	for name, want := range weights {
 		for i, v := range want.F32 {
-			if got := average[name].F32[i]; math.Abs(float64(got-v)) > 1e-6 {
+			if got := average[component+"/"+name].F32[i]; math.Abs(float64(got-v)) > 1e-6 {
 				t.Fatalf("%s: number %d was %g and is %g after three steps that move nothing", name, i, v, got)
 			}
 		}
+	}
+	checkStrength(t, p, average)
+}
+
+// checkStrength exports half of what an encoder says: half the words, and offsets whose up halves are half as large.
+func checkStrength(t *testing.T, p *Pretraining, weights map[string]op.Array) {
+	t.Helper()
+	half := map[string]op.Array{}
+	p.Strength = 0.5
+	for name, a := range weights {
+		half[name] = p.strengthened(strings.TrimPrefix(name, component+"/"), a)
+	}
+	side := p.Encoder.ImageSize
+	photo := make([]float32, 3*side*side)
+	for i := range photo {
+		photo[i] = float32(math.Sin(float64(i)))
+	}
+	in := map[string]op.Array{"photos": op.Floats(photo, 1, 1, 3, side, side)}
+	all, err := ref.Run(p.trained(), weights, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ref.Run(p.trained(), half, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := false
+	check := func(name string, got, want []float32, factor float64) {
+		for i, v := range got {
+			if math.Abs(float64(v)-factor*float64(want[i])) > 1e-9 {
+				t.Fatalf("%s: number %d is %g, want %g of %g", name, i, v, factor, want[i])
+			}
+			moved = moved || v != 0 && factor != 1
+		}
+	}
+	check("words", got["words"].F32, all["words"].F32, 0.5)
+	a, b := all["offsets"].F32, got["offsets"].F32
+	for _, target := range p.Layout.Targets() {
+		down, up, _ := p.Layout.Span(target.Path)
+		check(target.Path+" down", b[down:up], a[down:], 1)
+		check(target.Path+" up", b[up:up+p.Layout.Rank*target.Out], a[up:], 0.5)
+	}
+	if !moved {
+		t.Error("the encoder says nothing: half of it is no test")
 	}
 }
 
